@@ -1,0 +1,3 @@
+"""Distil, adapt and label with Segment Anything, in JAX."""
+
+__version__ = "0.1.0"

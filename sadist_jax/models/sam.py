@@ -1,0 +1,118 @@
+"""Segment Anything (Kirillov et al. 2023): ViT-B, L and H as released, and a mini version for CPUs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from sadist_jax.models.mask_decoder import MULTI, SINGLE, MaskDecoder, Upscale
+from sadist_jax.models.prompt_encoder import PromptEncoder, add_padding_point
+from sadist_jax.models.prompts import Prompts
+from sadist_jax.models.two_way import TwoWay
+from sadist_jax.models.vit_det import VitDet
+from sadist_jax.nn import fourier, table
+from sadist_jax.nn.table import Table
+from sadist_jax.ops.pixels import normalize
+from sadist_jax.typing import Array, Float, Int, Key, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Sam:
+    """Image encoder, prompt encoder and mask decoder; parameters carry the names of the released checkpoints.
+
+    Example:
+      >>> sam = Sam.mini()
+      >>> params = sam.init(jax.random.key(0))
+      >>> image = jnp.zeros((1, 256, 256, 3), jnp.uint8)
+      >>> click = Prompts(jnp.array([[[[60.0, 80.0]]]]), jnp.array([[[1]]]))
+      >>> logits, aux = sam.apply(params, image, click)
+      >>> logits.shape, aux["iou"].shape
+      ((1, 1, 4, 128, 128), (1, 1, 4))
+    """
+
+    image_encoder: VitDet = VitDet()
+    prompt_encoder: PromptEncoder = PromptEncoder()
+    mask_decoder: MaskDecoder = MaskDecoder()
+
+    fit = "pad"  # how an image becomes the square input: longest side resized, then padded
+    takes_masks = True  # as prompts
+
+    @classmethod
+    def vit_b(cls, **encoder) -> "Sam":
+        return cls(VitDet(**encoder))
+
+    @classmethod
+    def vit_l(cls, **encoder) -> "Sam":
+        return cls(VitDet(dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23), **encoder))
+
+    @classmethod
+    def vit_h(cls, **encoder) -> "Sam":
+        return cls(VitDet(dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31), **encoder))
+
+    @classmethod
+    def mini(cls, **encoder) -> "Sam":
+        """256 px input, patch 8, so masks come at 128 px. The official classes load it, built with these sizes."""
+        sizes = {"dim": 192, "depth": 6, "heads": 3, "global_blocks": (2, 5), "window": 8, "patch": 8}
+        encoder = VitDet(**(sizes | {"image_size": 256, "out_dim": 128} | encoder))
+        decoder = MaskDecoder(TwoWay(dim=128, mlp_dim=512), Upscale(dim=128), head_dim=128)
+        return cls(encoder, PromptEncoder(dim=128), decoder)
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square input that the checkpoint is made for."""
+        return self.image_encoder.image_size
+
+    def table(self) -> Table:
+        return {
+            "image_encoder": self.image_encoder.table(),
+            "prompt_encoder": self.prompt_encoder.table(),
+            "mask_decoder": self.mask_decoder.table(),
+        }
+
+    def init(self, key: Key) -> Params:
+        return table.init(self.table(), key)
+
+    def apply(
+        self, params: Params, image: Array, prompts: Prompts, *, size: Int[Array, "b 2"] | None = None,
+        train: bool = False, key: Key | None = None,
+    ) -> tuple[Float[Array, "b p 4 H W"], dict[str, Array]]:  # fmt: skip
+        """`encode` and `decode` in one: mask logits of all four mask tokens; aux has `embedding` and `iou`."""
+        embedding = self.encode(params, image, size)
+        logits, iou = self.decode(params, embedding, prompts)
+        return logits, {"embedding": embedding, "iou": iou}
+
+    def encode(self, params: Params, image: Array, size: Int[Array, "b 2"] | None = None) -> Float[Array, "b h w c"]:
+        """Image embedding, float32.
+
+        Args:
+          image: (b, H, W, 3) RGB, 0..255, uint8 or float, H and W multiples of the patch.
+          size: (height, width) of the content of each padded image; None: the images fill the frame.
+        """
+        return self.image_encoder.apply(params["image_encoder"], normalize(image, size))[0]
+
+    def decode(
+        self, params: Params, embedding: Float[Array, "b h w c"], prompts: Prompts,
+        tokens: tuple[int, ...] = (*SINGLE, *MULTI),
+    ) -> tuple[Float[Array, "b p m 4h 4w"], Float[Array, "b p m"]]:  # fmt: skip
+        """Mask logits (float32, mask is > 0) and predicted IoU (unbounded) of the chosen mask tokens."""
+        frame = tuple(n * self.image_encoder.patch for n in embedding.shape[1:3])
+        prompts, encoder = add_padding_point(prompts), params["prompt_encoder"]
+        sparse, where = self.prompt_encoder.points(encoder, prompts.points, prompts.labels, frame)
+        dtype = self.image_encoder.dtype
+        no_mask = self.prompt_encoder.no_mask(encoder)
+        positions = fourier.encode_grid(encoder["pe_layer"], embedding.shape[1:3])
+
+        def one(image, sparse, where, mask):
+            return self.mask_decoder.apply(
+                params["mask_decoder"], (image + mask).astype(dtype), positions, sparse, where, tokens
+            )
+
+        if prompts.masks is None:
+            prompted = jax.vmap(lambda image, s, w: one(image, s, w, no_mask), (None, 0, 0))
+            return jax.vmap(prompted)(embedding, sparse, where)
+        dense = self.prompt_encoder.masks(encoder, prompts.masks)
+        if prompts.has_mask is not None:
+            dense = jnp.where(prompts.has_mask[..., None, None, None], dense, no_mask)
+        return jax.vmap(jax.vmap(one, (None, 0, 0, 0)))(embedding, sparse, where, dense)
+
+

@@ -1,0 +1,123 @@
+"""The plain ViT: SAMI's student, and EfficientSAM's image encoder without its neck.
+
+Sources: Dosovitskiy et al. 2021 (ViT), Touvron et al. 2021 (Ti, S, B sizes), names as in EfficientSAM's checkpoints.
+There is no class token and no final norm; EfficientSAM's position table keeps the row of a class token that its
+pretraining had (197 = 1 + 14 * 14), so ours has that row too.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from sadist_jax.nn import layers, table
+from sadist_jax.nn.table import Leaf, Table
+from sadist_jax.ops.attention import attention
+from sadist_jax.ops.resize import resize
+from sadist_jax.typing import Array, Float, Key, Params
+
+NORM_EPS = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Vit:
+    """Sizes. `image_size` is the side that the position table is made for (224 in SAMI); inputs may have any size.
+
+    remat: recompute each block in the backward pass instead of saving its activations.
+    """
+
+    dim: int = 192
+    depth: int = 12
+    heads: int = 3
+    patch: int = 16
+    image_size: int = 224
+    dtype: str = "float32"
+    remat: bool = False
+
+    @classmethod
+    def ti(cls, **sizes) -> "Vit":
+        return cls(**({"dim": 192, "heads": 3} | sizes))
+
+    @classmethod
+    def s(cls, **sizes) -> "Vit":
+        return cls(**({"dim": 384, "heads": 6} | sizes))
+
+    @classmethod
+    def b(cls, **sizes) -> "Vit":
+        return cls(**({"dim": 768, "heads": 12} | sizes))
+
+    @classmethod
+    def mini(cls, **sizes) -> "Vit":
+        """For CPUs: 0.9 million parameters, 256 tokens of a 128 px crop, 1024 of a 256 px image."""
+        return cls(**({"dim": 128, "depth": 4, "heads": 4, "patch": 8, "image_size": 128} | sizes))
+
+    @property
+    def grid(self) -> int:
+        """Tokens along a side at `image_size`."""
+        return self.image_size // self.patch
+
+    def mlp(self) -> layers.Mlp:
+        return layers.Mlp((self.dim, 4 * self.dim, self.dim), ("fc1", "fc2"))
+
+    def table(self) -> Table:
+        norm = layers.norm_table(self.dim)
+        attn = {"qkv": layers.dense_table(self.dim, 3 * self.dim), "proj": layers.dense_table(self.dim, self.dim)}
+        block = {"norm1": norm, "attn": attn, "norm2": norm, "mlp": self.mlp().table()}
+        return {
+            "pos_embed": Leaf((1, 1 + self.grid**2, self.dim), sincos_init),
+            "patch_embed": {"proj": layers.conv_table(3, self.dim, self.patch)},
+            "blocks": {str(i): block for i in range(self.depth)},
+        }
+
+    def init(self, key: Key) -> Params:
+        return table.init(self.table(), key)
+
+    def apply(
+        self, params: Params, x: Float[Array, "b H W 3"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Float[Array, "b h w c"], dict[str, Array]]:
+        """Normalised image of any size in patches -> (last block's map, aux with `patch` and `block<i>` maps)."""
+        x = self.embed(params, x)
+        b, h, w, c = x.shape
+        out, aux = self.encode(params, x.reshape(b, h * w, c))
+        maps = {name: tokens.reshape(b, h, w, c) for name, tokens in aux.items()}
+        return out.reshape(b, h, w, c), {"patch": x} | maps
+
+    def embed(self, params: Params, x: Float[Array, "b H W 3"]) -> Float[Array, "b h w c"]:
+        """Patches with their positions; the table is resized bicubically away from its own size."""
+        x = layers.patch_conv(params["patch_embed"]["proj"], x.astype(self.dtype))
+        positions = params["pos_embed"][:, 1:].reshape(1, self.grid, self.grid, self.dim)
+        if x.shape[1:3] != (self.grid, self.grid):
+            positions = resize(positions, x.shape[1:3], "bicubic")
+        return x + positions.astype(x.dtype)
+
+    def encode(self, params: Params, x: Float[Array, "b t c"]) -> tuple[Float[Array, "b t c"], dict[str, Array]]:
+        """The blocks on any set of embedded tokens: all of an image, or the visible ones of a masked image."""
+        block = jax.checkpoint(self._block) if self.remat else self._block
+        aux = {}
+        for i in range(self.depth):
+            x = aux[f"block{i}"] = block(params["blocks"][str(i)], x)
+        return x, aux
+
+    def _block(self, params: Params, x: Float[Array, "b t c"]) -> Float[Array, "b t c"]:
+        b, t, c = x.shape
+        qkv = layers.dense(params["attn"]["qkv"], layers.layer_norm(params["norm1"], x, NORM_EPS))
+        q, k, v = (qkv.reshape(b, t, 3, self.heads, c // self.heads)[:, :, i] for i in range(3))
+        x = x + layers.dense(params["attn"]["proj"], attention(q, k, v).reshape(b, t, c))
+        return x + self.mlp().apply(params["mlp"], layers.layer_norm(params["norm2"], x, NORM_EPS))
+
+
+def sincos_init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+    """Fixed sine-cosine table of a square grid, (1, 1 + g * g, c), first row 0 (He et al. 2022, MAE, models_mae.py)."""
+    del key
+    return sincos(round((shape[1] - 1) ** 0.5), shape[2], first=True).astype(dtype)
+
+
+def sincos(grid: int, dim: int, *, first: bool) -> Float[Array, "1 t c"]:
+    """Half of the channels code the column, half the row; `first` puts a row of zeros for a class token before."""
+    frequency = 10000.0 ** (-jnp.arange(dim // 4) / (dim / 4))
+    angle = jnp.arange(grid, dtype=jnp.float32)[:, None] * frequency
+    code = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)  # (grid, dim / 2)
+    rows = jnp.broadcast_to(code[:, None], (grid, grid, dim // 2))
+    cols = jnp.broadcast_to(code[None, :], (grid, grid, dim // 2))
+    positions = jnp.concatenate([cols, rows], -1).reshape(grid * grid, dim)
+    return jnp.concatenate([jnp.zeros((int(first), dim)), positions])[None]

@@ -1,0 +1,122 @@
+"""The layers that SAM and its students are made of: a table and a function each, parameters in plain dicts.
+
+Arrays are channels-last. A layer computes in the dtype of its input and casts its weights to it; norms compute in
+float32. Weight names are PyTorch's: `weight`, `bias`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from sadist_jax import tree
+from sadist_jax.nn.table import Initializer, Leaf, Table, ones, trunc_normal, xavier_uniform
+from sadist_jax.typing import Array, Float, Params
+
+
+def gelu(x: Array) -> Array:
+    """Exact (erf) GELU: what SAM and EfficientSAM use; jax.nn.gelu's default is the tanh approximation."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def dense_table(inputs: int, outputs: int, *, bias: bool = True, init: Initializer = trunc_normal) -> Table:
+    weight = {"weight": Leaf((inputs, outputs), init, kind="dense")}
+    return weight | {"bias": Leaf((outputs,))} if bias else weight
+
+
+def dense(params: Params, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+    """x @ weight + bias over the last axis."""
+    y = x @ params["weight"].astype(x.dtype)
+    return y + params["bias"].astype(x.dtype) if "bias" in params else y
+
+
+def norm_table(channels: int) -> Table:
+    return {"weight": Leaf((channels,), ones), "bias": Leaf((channels,))}
+
+
+def layer_norm(params: Params, x: Float[Array, "... c"], eps: float) -> Float[Array, "... c"]:
+    """Over the last axis; on channels-last maps this is also SAM's LayerNorm2d. Biased variance, float32 inside."""
+    return _normalise(params, x, (-1,), eps)
+
+
+def group_norm(params: Params, x: Float[Array, "h w c"], eps: float) -> Float[Array, "h w c"]:
+    """GroupNorm with one group: statistics over height, width and channels of one map, scale and shift per channel."""
+    return _normalise(params, x, (-3, -2, -1), eps)
+
+
+def _normalise(params: Params, x: Array, axes: tuple[int, ...], eps: float) -> Array:
+    y = x.astype(jnp.float32)
+    y = y - y.mean(axes, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.square(y).mean(axes, keepdims=True) + eps)
+    return (y * params["weight"].astype(jnp.float32) + params["bias"].astype(jnp.float32)).astype(x.dtype)
+
+
+def conv_table(inputs: int, outputs: int, kernel: int, *, bias: bool = True, init: Initializer = xavier_uniform) -> Table:
+    weight = {"weight": Leaf((kernel, kernel, inputs, outputs), init, kind="conv")}
+    return weight | {"bias": Leaf((outputs,))} if bias else weight
+
+
+def conv(params: Params, x: Float[Array, "*b h w i"], *, stride: int = 1, padding: int = 0) -> Float[Array, "*b H W o"]:
+    """2-D convolution with PyTorch's explicit symmetric padding; any number of leading axes."""
+    lead = x.shape[:-3]
+    y = jax.lax.conv_general_dilated(
+        x.reshape(-1, *x.shape[-3:]),
+        params["weight"].astype(x.dtype),
+        (stride, stride),
+        [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    y = y.reshape(*lead, *y.shape[1:])
+    return y + params["bias"].astype(x.dtype) if "bias" in params else y
+
+
+def patchify(x: Float[Array, "*b h w c"], patch: int) -> Float[Array, "*b H W d"]:
+    """Non-overlapping patches, each flattened in the order (row, column, channel)."""
+    *lead, h, w, c = x.shape
+    x = x.reshape(*lead, h // patch, patch, w // patch, patch, c)
+    return jnp.moveaxis(x, -4, -3).reshape(*lead, h // patch, w // patch, patch * patch * c)
+
+
+def patch_conv(params: Params, x: Float[Array, "*b h w i"]) -> Float[Array, "*b H W o"]:
+    """Convolution whose stride is its kernel, as one matrix product over patches."""
+    kernel = params["weight"]
+    y = patchify(x, kernel.shape[0]) @ kernel.reshape(-1, kernel.shape[-1]).astype(x.dtype)
+    return y + params["bias"].astype(x.dtype)
+
+
+def up_table(inputs: int, outputs: int) -> Table:
+    """Transposed convolution, kernel 2, stride 2."""
+    return {"weight": Leaf((2, 2, inputs, outputs), xavier_uniform, kind="conv_transpose"), "bias": Leaf((outputs,))}
+
+
+def up(params: Params, x: Float[Array, "h w i"]) -> Float[Array, "2h 2w o"]:
+    """Transposed convolution k2 s2: no outputs overlap, so each input pixel makes its own 2 x 2 block."""
+    y = jnp.einsum("hwi,pqio->hpwqo", x, params["weight"].astype(x.dtype))
+    h, _, w, _, o = y.shape
+    return y.reshape(2 * h, 2 * w, o) + params["bias"].astype(x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mlp:
+    """Dense layers with an activation between them; `names` are the reference's names of the layers."""
+
+    sizes: tuple[int, ...]
+    names: tuple[str, ...]
+    activation: Callable[[Array], Array] = gelu
+    init: Initializer = trunc_normal
+
+    def table(self) -> Table:
+        pairs = zip(self.names, self.sizes[:-1], self.sizes[1:], strict=True)
+        return tree.unflatten({name: dense_table(i, o, init=self.init) for name, i, o in pairs})
+
+    def apply(self, params: Params, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+        for name in self.names[:-1]:
+            x = self.activation(dense(tree.get(params, name), x))
+        return dense(tree.get(params, self.names[-1]), x)
+
+
+__all__ = [
+    "Mlp", "conv", "conv_table", "dense", "dense_table", "gelu", "group_norm", "layer_norm", "norm_table",
+    "patch_conv", "patchify", "up", "up_table",
+]  # fmt: skip

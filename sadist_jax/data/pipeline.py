@@ -1,0 +1,270 @@
+"""Samples -> batches of numpy arrays, the same whatever the number of workers, hosts or restarts.
+
+The stream of samples has no end: position p holds sample `order.sample_index(p)`, and everything random about it comes
+from (seed, p). Step s of a run uses positions s * global_batch ... (s + 1) * global_batch - 1, and host h takes the
+h-th contiguous slice of them. So the only state of the pipeline is the step, and resuming is `start_step`.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sadist_jax.data import order
+from sadist_jax.data.quarantine import Quarantine
+from sadist_jax.data.sample import Reader, Row, Sample, Unreadable
+from sadist_jax.errors import BadInput
+
+Batch = dict[str, np.ndarray]
+_ENDLESS = 2**48  # steps
+_SUBSTITUTES = 100
+_THREADS = 2  # that prepare batches in this process when there are no workers; Pillow decodes without the GIL
+_SHARED_MEMORY = "/dev/shm"
+
+
+class Transform(Protocol):
+    """Sample -> one row of a batch, or what several samples share. A frozen dataclass, so that workers can have it."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Row:
+        """Arrays without batch axis, always of the same shapes. May hold "weight" 0 where nothing can be learnt."""
+        ...
+
+    def filler(self) -> Row:
+        """A row of zeros of the same shapes."""
+        ...
+
+
+def batches(
+    source: Reader,
+    transform: Transform,
+    *,
+    seed: int,
+    global_batch: int,
+    start_step: int = 0,
+    num_hosts: int = 1,
+    host: int = 0,
+    workers: int = 0,
+    shuffle: bool = True,
+    quarantine: Quarantine | None = None,
+) -> Iterator[Batch]:
+    """This host's part of the batches of steps start_step, start_step + 1, ... without end.
+
+    Every batch has what the transform gives, with a leading axis of global_batch / num_hosts, and
+        index  int64 (B,): position in the stream; key of all randomness of the row, also in the step
+        weight float32 (B,): 1, or 0 for a row that must not count
+    Close it (`.close()`) or drop it to end the workers.
+
+    Args:
+        source: an opened source.
+        transform: sample -> row.
+        seed: of the order and of the transform.
+        global_batch: rows of all hosts together.
+        start_step: first step wanted.
+        num_hosts, host: how many hosts share the batch, and which this is.
+        workers: processes that prepare batches, each one whole batches in turn and at most three ahead of the step;
+            0 uses threads of this process. Workers are started afresh (spawn), so a script needs the usual
+            `if __name__ == "__main__":`, and JAX may be in use already.
+        shuffle: False keeps the source's order.
+        quarantine: what to do with unreadable samples; None stops at the first. A damaged sample is replaced by the
+            first readable one of a sequence drawn from (seed, position).
+    Raises:
+        BadInput: an option is impossible; while iterating, a sample is damaged and the quarantine is None or full.
+    """
+    rows = _Rows(source, transform, seed, shuffle, quarantine)
+    local = _local_slice(global_batch, num_hosts, host)
+    if start_step < 0:
+        raise BadInput(f"start_step is {start_step}; it must be 0 or more")
+    return _prefetch(_Batches(rows, global_batch, local, start_step, _ENDLESS, None), workers)
+
+
+def one_pass(
+    source: Reader,
+    transform: Transform,
+    *,
+    global_batch: int,
+    seed: int = 0,
+    num_hosts: int = 1,
+    host: int = 0,
+    workers: int = 0,
+    quarantine: Quarantine | None = None,
+) -> Iterator[Batch]:
+    """Every sample once, in the source's order, for evaluation: `index` is the index into the source.
+
+    The last batch is filled up with rows of weight 0, so that every host makes the same number of calls. Samples in
+    quarantine become such rows too: a substitute would count another image twice. Arguments as for `batches`.
+    """
+    rows = _Rows(source, transform, seed, False, quarantine)
+    local = _local_slice(global_batch, num_hosts, host)
+    steps = -(-len(source) // global_batch)
+    return _prefetch(_Batches(rows, global_batch, local, 0, steps, len(source)), workers)
+
+
+def fingerprint(source: Reader, *, seed: int, global_batch: int, shuffle: bool = True) -> dict[str, Any]:
+    """What must be equal for a resumed run to go on with the same samples; plain values, for JSON.
+
+    The data set's identity is a digest of its list of files, and of the annotation file's size, head and tail where
+    there is one: not of the pictures, which would mean reading terabytes.
+    """
+    return {
+        "data": source.digest(),
+        "samples": len(source),
+        "seed": seed,
+        "global_batch": global_batch,
+        "shuffle": shuffle,
+    }
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows by position."""
+
+    source: Reader
+    transform: Transform
+    seed: int
+    shuffle: bool
+    quarantine: Quarantine | None
+
+    def __post_init__(self):
+        if len(self.source) == 0:
+            raise BadInput("the data source is empty; give one with at least one sample")
+        order.generator(self.seed, 0)  # refuses an impossible seed now, not in a worker
+
+    def row(self, position: int, substitutes: int) -> Row:
+        """The row of a position; of the first readable substitute, or a filler when there may be none."""
+        length = len(self.source)
+        for attempt in range(substitutes + 1):
+            rng = order.generator(self.seed, position, attempt)
+            index = order.sample_index(position, length, self.seed, self.shuffle)
+            if attempt:
+                index = int(rng.integers(length))
+            try:
+                return {"weight": np.float32(1), **self.transform(self.source[index], rng)}
+            except Unreadable as error:
+                if self.quarantine is None:
+                    raise
+                self.quarantine.add(self.source.name(index), error, length)
+        if substitutes:
+            raise BadInput(f"{substitutes} samples in a row cannot be read; see {self.quarantine}")
+        return self.filler()
+
+    def filler(self) -> Row:
+        return {**self.transform.filler(), "weight": np.float32(0)}
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """This host's batches by number: a random-access source, as grain wants one."""
+
+    rows: _Rows
+    global_batch: int
+    local: slice
+    start_step: int
+    steps: int
+    end: int | None  # first position that does not exist; None: the stream has no end
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __repr__(self) -> str:
+        return f"batches of {self.global_batch}"
+
+    def __getitem__(self, index: int) -> Batch:
+        first = (self.start_step + int(index)) * self.global_batch
+        positions = range(first + self.local.start, first + self.local.stop)
+        batch: Batch = {}
+        for i, position in enumerate(positions):
+            for name, value in self._row(position).items():
+                value = np.asarray(value)
+                if name not in batch:
+                    batch[name] = np.empty((len(positions), *value.shape), value.dtype)
+                batch[name][i] = value
+        batch["index"] = np.array(positions, np.int64)
+        return batch
+
+    def _row(self, position: int) -> Row:
+        if self.end is None:
+            return self.rows.row(position, _SUBSTITUTES)
+        return self.rows.row(position, 0) if position < self.end else self.rows.filler()
+
+    def nbytes(self) -> int:
+        """Of one batch of this host."""
+        row = self.rows.filler()
+        return sum(np.asarray(v).nbytes for v in row.values()) * (self.local.stop - self.local.start)
+
+
+def _local_slice(global_batch: int, num_hosts: int, host: int) -> slice:
+    if global_batch < 1 or num_hosts < 1 or global_batch % num_hosts:
+        raise BadInput(f"global_batch is {global_batch}, which {num_hosts} hosts cannot share equally")
+    if not 0 <= host < num_hosts:
+        raise BadInput(f"host is {host}; it must be between 0 and {num_hosts - 1}")
+    local = global_batch // num_hosts
+    return slice(host * local, (host + 1) * local)
+
+
+def _prefetch(source: _Batches, workers: int) -> Iterator[Batch]:
+    import grain  # here, because importing grain imports jax, and the rest of data/ must work without it
+
+    if workers < 0:
+        raise BadInput(f"workers is {workers}; it must be 0 (threads of this process) or more")
+    threads = 0 if workers else _THREADS
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    stream = grain.MapDataset.source(source).to_iter_dataset(options)
+    if workers:
+        _parse_flags()
+        stream = grain.experimental.WithOptionsIterDataset(stream, _exchange(source, workers))
+        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_settle)
+    return _until_closed(iter(stream))
+
+
+def _parse_flags() -> None:
+    """Grain reads its absl flags before it starts workers, and refuses where `absl.app.run` has not parsed them."""
+    flags = sys.modules.get("absl.flags")
+    if flags is not None and not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def _until_closed(iterator: Any) -> Iterator[Batch]:
+    try:
+        for batch in iterator:
+            # what comes in shared memory is copied, so that the memory goes back whoever keeps the batch
+            yield {name: value if type(value) is np.ndarray else np.array(value) for name, value in batch.items()}
+    finally:
+        iterator.close()
+
+
+def _exchange(source: _Batches, workers: int) -> Any:
+    """How batches come from the workers: through shared memory where it is large enough, else through a pipe.
+
+    In a container /dev/shm often has 64 MB; a worker that writes beyond it is killed by SIGBUS.
+    """
+    import grain
+
+    needed = 4 * workers * source.nbytes()
+    disk = os.statvfs(_SHARED_MEMORY) if Path(_SHARED_MEMORY).is_dir() else None
+    room = disk.f_bavail * disk.f_frsize if disk else 0
+    return grain.experimental.DatasetOptions(min_shm_size=2**16 if needed < room else 2**62)
+
+
+def _settle(worker: int, workers: int) -> None:
+    """First act of a worker process: its life is its parent's.
+
+    A terminal's Ctrl-C and a scheduler's SIGTERM reach the whole process group; the parent needs its workers to finish
+    the step that it is in and to save. And a parent that was killed outright (SIGKILL) cannot end its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(0)
+
+    threading.Thread(target=follow, daemon=True, name="follow-parent").start()

@@ -1,0 +1,80 @@
+"""Which device holds which part of a leaf: one rule for parameters, moments, averages and frozen weights.
+
+A leaf of at least `min_size` elements is cut along its largest axis that the fsdp axis of the mesh divides; smaller leaves
+are repeated on every device. `overrides` say otherwise by name.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sadist_jax import tree
+from sadist_jax.errors import BadInput
+from sadist_jax.parallel.mesh import AXES
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardSpec:
+    """The rule's threshold, and exceptions: (regex of leaf names, mesh axis or None for each axis of the leaf).
+
+    `(("head\\.kernel", ("fsdp", None)),)` cuts the rows of one kernel; `(".*bias", ())` repeats all biases. The last match wins.
+    """
+
+    min_size: int = 2**16
+    overrides: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
+
+
+def check(spec: ShardSpec, names: Iterable[str]) -> None:
+    """Raises BadInput for an override that matches no name, or that names an axis the mesh does not have."""
+    names = list(names)
+    for pattern, axes in spec.overrides:
+        tree.matches(pattern, names)
+        if unknown := set(axes) - {*AXES, None}:
+            raise BadInput(
+                f"shard.overrides: {pattern!r} names the mesh axis {unknown.pop()!r}; there are {', '.join(AXES)}"
+            )
+
+
+def partition_spec(spec: ShardSpec, mesh: Mesh, name: str, shape: tuple[int, ...]) -> PartitionSpec:
+    """The cut of one leaf. Raises BadInput when an override does not divide the leaf."""
+    axes = next((a for pattern, a in reversed(spec.overrides) if re.fullmatch(pattern, name)), None)
+    if axes is not None:
+        if len(axes) > len(shape) or any(a and n % mesh.shape[a] for a, n in zip(axes, shape, strict=False)):
+            raise BadInput(f"shard.overrides: {axes} cannot cut {name} {shape} on the mesh {dict(mesh.shape)}")
+        return PartitionSpec(*axes)
+    parts, size = mesh.shape["fsdp"], 1
+    for n in shape:
+        size *= n
+    free = [axis for axis, n in enumerate(shape) if n and n % parts == 0]
+    if parts == 1 or size < spec.min_size or not free:
+        return PartitionSpec()
+    largest = max(free, key=lambda axis: shape[axis])
+    return PartitionSpec(*[None] * largest, "fsdp")
+
+
+def shardings(spec: ShardSpec, mesh: Mesh, abstract: Any) -> Any:
+    """Tree of NamedShardings for any tree of shapes.
+
+    A leaf's name is made of the dictionary keys on its way, so that a moment of `a.kernel`, deep inside an optimiser's
+    state, is cut as `a.kernel` is.
+    """
+
+    def one(path, leaf) -> NamedSharding:
+        name = ".".join(step.key for step in path if isinstance(step, jax.tree_util.DictKey))
+        return NamedSharding(mesh, partition_spec(spec, mesh, name, leaf.shape))
+
+    return jax.tree_util.tree_map_with_path(one, abstract)
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+    """For arrays with the samples on axis 0: cut over every device."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())

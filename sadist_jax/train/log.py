@@ -1,0 +1,128 @@
+"""What a run leaves for people and tests: metrics.jsonl is the truth; the terminal and TensorBoard only show it."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich.progress
+from rich.console import Console
+
+from sadist_jax.errors import BadInput
+
+METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSpec:
+    """How often to write a line (steps); whether to write every step's sample positions; whether TensorBoard's files too."""
+
+    every: int = 50
+    samples: bool = False
+    tensorboard: bool = False
+
+
+class Lines:
+    """A file with one JSON object a line, each with a "step". Opening it drops the lines beyond `step`, which will come again."""
+
+    def __init__(self, path: Path, step: int):
+        if path.exists():
+            _truncate(path, step)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()  # so that a killed process loses no line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _truncate(path: Path, step: int) -> None:
+    """Keep the whole lines up to `step`; a kill may have left half a line at the end."""
+    old = path.read_text(encoding="utf-8")
+    kept = [line for line in old.splitlines() if (number := _step(line)) is not None and number <= step]
+    text = "".join(f"{line}\n" for line in kept)
+    if text != old:
+        new = path.with_suffix(".new")
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+
+
+def _step(line: str) -> int | None:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+class Log:
+    """The log of one process. Only process 0 shows and writes metrics; every process writes its own sample positions."""
+
+    def __init__(self, directory: Path, spec: LogSpec, *, start: int, steps: int, batch: int, process: int = 0):
+        self.spec, self.steps, self.batch = spec, steps, batch
+        self._start, self._since = start, (start, time.perf_counter())
+        name = SAMPLES if process == 0 else f"samples-{process}.jsonl"
+        self._samples = Lines(directory / name, start) if spec.samples else None
+        self._metrics = Lines(directory / METRICS, start) if process == 0 else None
+        self._board = _tensorboard(directory) if spec.tensorboard and process == 0 else None
+        self._console = Console(quiet=process != 0, highlight=False, soft_wrap=True)
+        self._progress = _progress(self._console) if self._console.is_terminal and process == 0 else None
+        if self._progress is not None:
+            self._task = self._progress.add_task("step", total=steps, completed=start)
+            self._progress.start()
+
+    def note(self, text: str) -> None:
+        """A sentence for people."""
+        self._console.print(text, markup=False)
+
+    def samples(self, step: int, index: Sequence[int]) -> None:
+        """Positions of the samples that step `step` uses, of this process."""
+        if step == self._start + 2:  # the first step has been compiled
+            self._since = (step - 1, time.perf_counter())
+        if self._samples is not None:
+            self._samples.write({"step": step, "index": [int(i) for i in index]})
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step)
+
+    def train(self, step: int, values: Mapping[str, Any]) -> None:
+        """A line of training metrics, with the speed since the last one."""
+        now, (before, then) = time.perf_counter(), self._since
+        self._since = (step, now)
+        speed = (step - before) * self.batch / max(now - then, 1e-9)
+        self.write(step, {**values, "samples_per_second": round(speed, 3)})
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Numbers of one moment, after `step` steps."""
+        if self._metrics is None:
+            return
+        self._metrics.write({"step": step, **values})
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        if self._board is not None:
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, step)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        self.note(f"step {step:>{len(str(self.steps))}}/{self.steps}  {shown}")
+
+    def close(self) -> None:
+        for file in (self._samples, self._metrics, self._board):
+            if file is not None:
+                file.close()
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def _progress(console: Console) -> rich.progress.Progress:
+    columns = [*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn()]
+    return rich.progress.Progress(*columns, console=console)
+
+
+def _tensorboard(directory: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ModuleNotFoundError:
+        raise BadInput("log.tensorboard needs tensorboardX; install it with `pip install sadist_jax[tb]`") from None
+    return SummaryWriter(str(directory / "tensorboard"))

@@ -1,0 +1,154 @@
+"""The loop of every run: data, step, log, checkpoint, evals, export. It never names a method."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from sadist_jax import tree
+from sadist_jax.errors import BadInput
+from sadist_jax.nn import table as leaves
+from sadist_jax.parallel import hosts
+from sadist_jax.train import optim, plan, start
+from sadist_jax.train import run as runs
+from sadist_jax.train.checkpoint import Checkpoints
+from sadist_jax.train.log import Log
+from sadist_jax.train.metrics import Meter
+from sadist_jax.train.plan import Plan
+from sadist_jax.train.run import Run
+from sadist_jax.train.state import State
+from sadist_jax.typing import Params
+from sadist_jax.weights import safetensors
+from sadist_jax.weights.digest import digest
+
+AVERAGE, CONFIG = "average.safetensors", "config.json"  # in the directory of the run
+
+
+def train(run: Run) -> Path:
+    """Train from the newest checkpoint in the run's directory, or from the start, to the end; returns the directory.
+
+    Killed at any moment and called again, it ends with the same bits as if it had not been (on the same devices).
+
+    Raises:
+      BadInput: what the run describes cannot be done, or it diverged.
+    """
+    runs.check(run)
+    hosts.start(run.hosts)
+    job = plan_of(run)
+    directory = _make_directory(run)
+    identity, batches = runs.stream(run, num_hosts=hosts.count(), host=hosts.index())
+    frozen, identity["frozen"] = _frozen(run, job)
+    saved = Checkpoints(directory, run.checkpoint, identity, runs.as_json(run))
+    state, position = _first_state(run, job, saved)
+    first = int(state.step)
+
+    log = Log(directory, run.log, start=first, steps=run.steps, batch=run.global_batch, process=hosts.index())
+    log.note(_greeting(run, job, first))
+    meter = Meter(run.log.every, position.get("meter"))
+    stream = batches(first)
+    try:
+        for step in range(first + 1, run.steps + 1):
+            batch = next(stream)
+            log.samples(step, batch["index"])
+            state, metrics = job.step(state, frozen, hosts.global_batch(batch, job.rows))
+            _write(log, meter.push(step, metrics, batch["index"]))  # waits for the step before, while this one runs
+            if meter.skipped_in_a_row >= run.max_skipped:
+                raise BadInput(_diverged(run, step - 1))
+            due = [e for e in run.evals if step % e.every == 0 or step == run.steps]
+            save = step % run.checkpoint.every == 0 or step == run.steps
+            if due or save:
+                _write(log, meter.read(last=step == run.steps))
+            results = _evaluate(job, due, state, frozen)
+            if results:
+                log.write(step, results)
+            if save:
+                saved.save(state, {"samples": step * run.global_batch, "meter": meter.state()}, results)
+        _export(run, job, state, frozen)
+    finally:
+        stream.close()
+        log.close()
+        saved.close()
+    return directory
+
+
+def plan_of(run: Run) -> Plan:
+    return plan.make(
+        run.method,
+        steps=run.steps,
+        global_batch=run.global_batch,
+        seed=run.seed,
+        optim=run.optim,
+        freeze=run.freeze,
+        mesh=run.mesh,
+        shard_spec=run.shard,
+    )
+
+
+def _make_directory(run: Run) -> Path:
+    directory = run.directory
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if hosts.index() == 0:
+            (directory / CONFIG).write_text(json.dumps(runs.as_json(run), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--out {directory} cannot be written ({error.strerror}); choose another directory") from None
+    return directory
+
+
+def _frozen(run: Run, job: Plan) -> tuple[Params, str]:
+    """What never moves, and a digest of what of it came from files: a resumed run must find the same."""
+    values = start.overlay(run.starts, job.layout.all(), tree.flatten(job.layout.frozen).keys())
+    return job.create_frozen(values), digest(values)
+
+
+def _first_state(run: Run, job: Plan, saved: Checkpoints) -> tuple[State, Mapping[str, Any]]:
+    """(state, position) of the newest checkpoint, or of a new run."""
+    restored = saved.restore(job.template, accept=run.resume.accept)
+    if restored is not None:
+        return restored.state, restored.meta["position"]
+    moving = tree.flatten(tree.merge(job.layout.params, job.layout.extra)).keys()
+    return job.create(start.overlay(run.starts, job.layout.all(), moving)), {}
+
+
+def _greeting(run: Run, job: Plan, first: int) -> str:
+    begun = f"goes on after step {first}" if first else "starts"
+    devices = f"{job.mesh.size} {job.mesh.devices.flat[0].platform} device(s)"
+    return f"{run.name} {begun}: {run.steps} steps of {run.global_batch} samples, {devices}, in {run.directory}"
+
+
+def _write(log: Log, line: tuple[int, dict[str, Any]] | None) -> None:
+    if line is not None:
+        log.train(*line)
+
+
+def _diverged(run: Run, step: int) -> str:
+    return (
+        f"loss or gradient was not finite {run.max_skipped} steps in a row, up to step {step}; lower optim.lr or set "
+        f"optim.clip_norm (the state in {run.directory} is the last good one)"
+    )
+
+
+def _evaluate(job: Plan, due: list[runs.Evaluation], state: State, frozen: Params) -> dict[str, float]:
+    """{"<eval>/<number>": value} of the evals that are due."""
+    results: dict[str, float] = {}
+    for evaluation in due:
+        mean = optim.average(state.opt_state) if evaluation.average else None
+        params, own = job.layout.rejoin(state.params if mean is None else mean, frozen)
+        numbers = evaluation.evaluate(job.method, params, own, state.extra)
+        results |= {f"{evaluation.name}/{name}": float(value) for name, value in numbers.items()}
+    return results
+
+
+def _export(run: Run, job: Plan, state: State, frozen: Params) -> None:
+    """Write the final parameters, frozen ones among them, and their average if one is kept, in the reference's layout."""
+    trees = {start.PARAMS: state.params, AVERAGE: optim.average(state.opt_state)}
+    for name, params in trees.items():
+        if params is None:
+            continue
+        whole = jax.tree.map(hosts.fetch, job.layout.rejoin(params, frozen)[0])
+        if hosts.index() == 0:
+            metadata = {"format": "sadist_jax", "run": run.name, "step": str(int(state.step))}
+            table = job.method.table()["params"]
+            safetensors.write(run.directory / name, leaves.to_reference(table, whole), metadata)

@@ -1,0 +1,108 @@
+"""A run before its first step: which leaf moves, which device holds what, and the compiled step. No array is made here."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding
+
+from sadist_jax import tree
+from sadist_jax.errors import BadInput
+from sadist_jax.methods.method import Method
+from sadist_jax.nn import table as leaves
+from sadist_jax.parallel import mesh as meshes
+from sadist_jax.parallel import shard
+from sadist_jax.parallel.mesh import MeshSpec
+from sadist_jax.parallel.shard import ShardSpec
+from sadist_jax.train import optim as optimisers
+from sadist_jax.train import state as states
+from sadist_jax.train import step as steps_
+from sadist_jax.train.optim import Optim
+from sadist_jax.train.state import Layout, State
+from sadist_jax.typing import Array, Params
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything of a run that follows from its description and the devices.
+
+    `template` is the state as shapes with shardings (what a checkpoint is restored into); `frozen` likewise.
+    """
+
+    method: Method
+    layout: Layout
+    tx: optax.GradientTransformationExtraArgs
+    rate: Callable[[Array], Array]
+    mesh: Mesh
+    seed: int
+    template: State
+    frozen: Params
+    step: steps_.Step
+
+    @property
+    def rows(self) -> NamedSharding:
+        return shard.rows(self.mesh)
+
+    def create(self, values: Mapping[str, np.ndarray]) -> State:
+        """The state before the first step, with `values` (by leaf name) in place of initialisers."""
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.template)
+        return states.create(self.layout, self.tx, values, self.seed, shardings)
+
+    def create_frozen(self, values: Mapping[str, np.ndarray]) -> Params:
+        """What never moves."""
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.frozen)
+        return states.fill(self.layout.frozen, values, states.init_key(self.seed), shardings)
+
+
+def make(
+    method: Method,
+    *,
+    steps: int,
+    global_batch: int,
+    seed: int = 0,
+    optim: Optim = Optim(),  # noqa: B008  (frozen)
+    freeze: Iterable[str] = (),
+    mesh: MeshSpec = MeshSpec(),  # noqa: B008
+    shard_spec: ShardSpec = ShardSpec(),  # noqa: B008
+    devices: Sequence[jax.Device] | None = None,
+) -> Plan:
+    """Lay a run out on the devices.
+
+    Raises:
+      BadInput: a pattern that matches nothing, a mesh that does not fit the devices, or a batch that they cannot share.
+    """
+    grid = meshes.make(mesh, devices)
+    if global_batch % (grid.size * optim.accumulate):
+        raise BadInput(
+            f"global_batch = {global_batch} cannot be shared by {grid.size} device(s) x {optim.accumulate} micro-batch(es); "
+            f"make it a multiple of {grid.size * optim.accumulate}"
+        )
+    layout = states.arrange(method, freeze)
+    shard.check(shard_spec, tree.flatten(layout.all()))
+    names = tree.flatten(method.table()["params"])
+    tx = optimisers.build(optim, steps, layout.params, names)
+    rate = optimisers.rate(optim, steps)
+    state, frozen = states.abstract(layout, tx), leaves.abstract(layout.frozen)
+    state_shardings = shard.shardings(shard_spec, grid, state)
+    frozen_shardings = shard.shardings(shard_spec, grid, frozen)
+    step = steps_.build(
+        method,
+        layout,
+        tx,
+        rate,
+        seed=seed,
+        accumulate=optim.accumulate,
+        mesh=grid,
+        shardings=state_shardings,
+        frozen_shardings=frozen_shardings,
+    )
+    template = jax.tree.map(_with_sharding, state, state_shardings)
+    frozen = jax.tree.map(_with_sharding, frozen, frozen_shardings)
+    return Plan(method, layout, tx, rate, grid, seed, template, frozen, step)
+
+
+def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

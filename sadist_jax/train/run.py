@@ -1,0 +1,154 @@
+"""A run, written down: what a config file returns and what the command line overrides."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sadist_jax.data import pipeline
+from sadist_jax.data.quarantine import Quarantine
+from sadist_jax.errors import BadInput
+from sadist_jax.parallel.hosts import HostSpec
+from sadist_jax.parallel.mesh import MeshSpec
+from sadist_jax.parallel.shard import ShardSpec
+from sadist_jax.train.checkpoint import CheckpointSpec
+from sadist_jax.train.log import LogSpec
+from sadist_jax.train.optim import Optim
+from sadist_jax.train.start import Start
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where the samples come from and how they are prepared.
+
+    Attributes:
+      source: a source of sadist_jax.data (Folder, CocoInstances, ...); opened when the run starts.
+      transform: sample -> row of the batch (SamiCrops, ...).
+      workers: processes that prepare batches; 0: threads of the main process. The samples do not depend on it.
+      shuffle: a new order every epoch.
+      max_bad_fraction: damaged samples are listed in quarantine.jsonl and replaced up to this fraction of the source.
+    """
+
+    source: Any
+    transform: Any
+    workers: int = 0
+    shuffle: bool = True
+    max_bad_fraction: float = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Numbers of the model in between: `evaluate(method, params, frozen, extra) -> {name: number}` every `every` steps.
+
+    They are logged as "<name>/<name of the number>", also after the last step. `average`: of the averaged parameters
+    (Optim.ema) instead of the latest. All hosts call it with the same weights, and must make the same collective calls.
+    """
+
+    name: str
+    every: int
+    evaluate: Callable[..., Mapping[str, float]]
+    average: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """accept: go on from a checkpoint even if data set, batch size, seed or frozen weights have changed since."""
+
+    accept: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One stage of training.
+
+    Attributes:
+      name: of the run, and of its directory.
+      method: what to optimise (a dataclass of sadist_jax.methods).
+      data: what to learn from.
+      steps: optimiser steps.
+      global_batch: samples a step, over all hosts, devices and micro-batches.
+      out: directory of the run; runs/<name> if None. A run that finds its own checkpoint there goes on from it.
+      seed: of the first weights, the order of the samples, and all randomness in the step.
+      starts: where weights come from; leaves that none of them covers are initialised.
+      freeze: patterns of parameters that stay as they start.
+      evals: numbers to compute in between.
+      max_skipped: stop after so many steps in a row without a finite loss and gradient.
+    """
+
+    name: str
+    method: Any
+    data: Data
+    steps: int
+    global_batch: int
+    out: str | None = None
+    seed: int = 0
+    optim: Optim = Optim()
+    starts: tuple[Start, ...] = ()
+    freeze: tuple[str, ...] = ()
+    evals: tuple[Evaluation, ...] = ()
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    log: LogSpec = LogSpec()
+    resume: Resume = Resume()
+    mesh: MeshSpec = MeshSpec()
+    shard: ShardSpec = ShardSpec()
+    hosts: HostSpec = HostSpec()
+    max_skipped: int = 10
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.out or Path("runs", self.name)).absolute()
+
+
+def stream(run: Run, *, num_hosts: int = 1, host: int = 0) -> tuple[dict[str, Any], Callable[[int], Iterator[Any]]]:
+    """(identity of the run's samples, function of the first step -> this host's batches). Opens the source."""
+    data, reader = run.data, run.data.source.open()
+    identity = pipeline.fingerprint(reader, seed=run.seed, global_batch=run.global_batch, shuffle=data.shuffle)
+    name = "quarantine.jsonl" if host == 0 else f"quarantine-{host}.jsonl"
+    quarantine = Quarantine(str(run.directory / name), data.max_bad_fraction)
+
+    def batches(start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
+        return pipeline.batches(
+            reader,
+            data.transform,
+            seed=run.seed,
+            global_batch=run.global_batch,
+            start_step=start_step,
+            num_hosts=num_hosts,
+            host=host,
+            workers=data.workers,
+            shuffle=data.shuffle,
+            quarantine=quarantine,
+        )
+
+    return identity, batches
+
+
+def check(run: Run) -> None:
+    """Raises BadInput for numbers that cannot be: what is wrong with names shows when they are used."""
+    positive = {
+        "steps": run.steps,
+        "global_batch": run.global_batch,
+        "optim.accumulate": run.optim.accumulate,
+        "checkpoint.every": run.checkpoint.every,
+        "log.every": run.log.every,
+        "max_skipped": run.max_skipped,
+    }
+    for name, value in positive.items():
+        if value < 1:
+            raise BadInput(f"{name} is {value}; it must be 1 or more")
+
+
+def as_json(value: Any) -> Any:
+    """The run as JSON can hold it: dataclasses become {"class": name, field: value, ...}, functions their name."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": type(value).__qualname__, **fields}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(v) for v in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return getattr(value, "__qualname__", None) or str(value)

@@ -1,0 +1,105 @@
+"""What a run carries from step to step, how its leaves are sorted, and how they get their first values."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sadist_jax import tree
+from sadist_jax.methods.method import Method
+from sadist_jax.nn import table as leaves
+from sadist_jax.nn.table import Table
+from sadist_jax.parallel import hosts
+from sadist_jax.typing import Array, Key, Params
+
+_INIT = 2**32 - 1  # folded into the run's key for the start values, so that they share no key with a step
+
+
+@flax.struct.dataclass
+class State:
+    """What a checkpoint holds. There is no key in it: step n uses fold_in(key(seed), n)."""
+
+    step: Array  # int32, number of steps done
+    params: Params  # what the optimiser moves
+    opt_state: optax.OptState
+    extra: Params  # what moves without gradient
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layout:
+    """The method's tables after freezing: `held` names the leaves of its `params` that this run keeps in `frozen`."""
+
+    params: Table
+    frozen: Table
+    extra: Table
+    held: frozenset[str]
+
+    def rejoin(self, params: Params, frozen: Params) -> tuple[Params, Params]:
+        """(params, frozen) as the method knows them."""
+        flat = tree.flatten(frozen)
+        held = {name: value for name, value in flat.items() if name in self.held}
+        rest = {name: value for name, value in flat.items() if name not in self.held}
+        return tree.merge(params, tree.unflatten(held)), tree.unflatten(rest)
+
+    def all(self) -> Table:
+        """Every leaf of the run. Raises ValueError where a name appears twice: then a pattern could not tell them apart."""
+        return tree.merge(self.params, self.frozen, self.extra)
+
+
+def arrange(method: Method, freeze: Iterable[str] = ()) -> Layout:
+    """Sort the method's leaves: those that `freeze` matches, and those that are no weights, go from params to frozen.
+
+    Raises:
+      BadInput: a pattern matches no parameter.
+    """
+    tables = method.table()
+    flat = tree.flatten(tables["params"])
+    held = tree.select(tables["params"], freeze) | {name for name, leaf in flat.items() if leaf.role != "weight"}
+    moving = tree.unflatten({name: leaf for name, leaf in flat.items() if name not in held})
+    frozen = tree.merge(tables["frozen"], tree.unflatten({name: flat[name] for name in flat if name in held}))
+    layout = Layout(moving, frozen, tables["extra"], frozenset(held))
+    layout.all()
+    return layout
+
+
+def abstract(layout: Layout, tx: optax.GradientTransformation) -> State:
+    """The state as shapes: restore template, and what shardings are made for."""
+    params = leaves.abstract(layout.params)
+    opt_state = jax.eval_shape(tx.init, params)
+    return State(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state, leaves.abstract(layout.extra))
+
+
+def init_key(seed: int) -> Key:
+    return jax.random.fold_in(jax.random.key(seed), _INIT)
+
+
+def fill(table: Table, values: Mapping[str, np.ndarray], key: Key, shardings: Any) -> Params:
+    """Arrays for a table, each made where it will live: `values` where there is one, the leaf's own init elsewhere.
+
+    No initialiser runs for a leaf that has a value, and no device ever sees more of a leaf than its own part.
+    """
+    where = tree.flatten(shardings)
+    rest = {name: leaf for name, leaf in tree.flatten(table).items() if name not in values}
+    missing = tree.unflatten(rest)
+    made = jax.jit(lambda key: leaves.init(missing, key), out_shardings=tree.unflatten({n: where[n] for n in rest}))(
+        key
+    )
+    given = {name: hosts.place(values[name], where[name], np.float32) for name in where if name not in rest}
+    return tree.unflatten({**tree.flatten(made), **given})
+
+
+def create(
+    layout: Layout, tx: optax.GradientTransformation, values: Mapping[str, np.ndarray], seed: int, shardings: State
+) -> State:
+    """The state before the first step."""
+    key = init_key(seed)
+    params = fill(layout.params, values, key, shardings.params)
+    extra = fill(layout.extra, values, key, shardings.extra)
+    opt_state = jax.jit(tx.init, out_shardings=shardings.opt_state)(params)
+    step = hosts.place(np.zeros((), np.int32), shardings.step)
+    return State(step, params, opt_state, extra)

@@ -90,6 +90,13 @@ def read_size(path: str | Path) -> tuple[int, int]:
     return _decode(path, lambda image: (image.height, image.width), pixels=False)
 
 
+def refuse_size(path: str | Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Raises Unreadable when the map in `path` has not the (H, W) of its picture."""
+    if tuple(found) != tuple(size):
+        message = f"{path} has {found[0]} x {found[1]} pixels (h x w), but its picture has {size[0]} x {size[1]}"
+        raise Unreadable(str(path), f"{message}; save it in the size of the picture")
+
+
 def _decode(path: str | Path, convert: Callable[[Image.Image], _T], pixels: bool = True) -> _T:
     def attempt() -> _T:
         raw = Path(path).read_bytes()

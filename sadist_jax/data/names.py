@@ -74,6 +74,33 @@ def stem(name: str) -> str:
     return os.path.splitext(name)[0]
 
 
+def pair(
+    pictures_root: str, picture_endings: Iterable[str], maps_root: str, map_endings: Iterable[str], suffix: str
+) -> tuple[list[str], list[str]]:
+    """(pictures, maps) with equal relative names but for the endings, and `suffix` before the map's.
+
+    Pictures without a map are left out. Raises BadInput for maps without a picture, names that several pictures have,
+    and when there is nothing.
+    """
+    pictures: dict[str, str] = {}
+    for name in walk(pictures_root, picture_endings):
+        if stem(name) in pictures:
+            raise BadInput(f"{pictures_root} has both {pictures[stem(name)]} and {name}; rename or remove one")
+        pictures[stem(name)] = name
+    maps = [name for name in walk(maps_root, map_endings) if stem(name).endswith(suffix)]
+    if not maps:
+        looked = f"files NAME{suffix} with one of {' '.join(map_endings)}"
+        raise BadInput(f"no masks found in {maps_root} or below it; looked for {looked}")
+    wanted = [stem(name).removesuffix(suffix) for name in maps]
+    lonely = [name for name, key in zip(maps, wanted, strict=True) if key not in pictures]
+    if lonely:
+        raise BadInput(
+            f"{len(lonely)} of {len(maps)} masks in {maps_root} have no picture of their name in {pictures_root}: "
+            f"{first_five(lonely)}; check the folders, and the suffix ({suffix!r})"
+        )
+    return [pictures[key] for key in wanted], maps
+
+
 def refuse_missing(root: str, names: Iterable[str], listed_in: str) -> None:
     """Raises BadInput, with the count and the first five, when files that `listed_in` lists are not below `root`.
 

@@ -109,8 +109,8 @@ def one_pass(
 def fingerprint(source: Reader, *, seed: int, global_batch: int, shuffle: bool = True) -> dict[str, Any]:
     """What must be equal for a resumed run to go on with the same samples; plain values, for JSON.
 
-    The data set's identity is a digest of its list of files, and of the annotation file's size, head and tail where
-    there is one: not of the pictures, which would mean reading terabytes.
+    The data set's identity is a digest of its list of files, with the annotations where one file holds them all: not
+    of the pictures, which would mean reading terabytes.
     """
     return {
         "data": source.digest(),

@@ -39,7 +39,7 @@ bench: $(PARITY_VENV)/$(mark)
 lint: $(VENV)/$(mark)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 format: $(VENV)/$(mark)
 	$(VENV)/bin/ruff check --fix .

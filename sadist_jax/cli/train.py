@@ -1,7 +1,7 @@
 """Train what a config file describes; run the same command again to go on after an interruption.
 
-    sadist train configs/x.py --optim.lr 3e-4     any field of the run can be overridden; --help after the file lists them
-    sadist train configs/x.py --dry-run           show the resolved run, its parameters and their memory; train nothing
+    sadist train configs/x.py --optim.lr 3e-4    override any field of the run (--help after the file lists them)
+    sadist train configs/x.py --dry-run          show the resolved run, its parameters and their memory; train nothing
 
 A config is a Python file with `config() -> Run`. A name without a path means one of those that come with the package.
 """
@@ -28,9 +28,8 @@ _SHIPPED = (_ROOT / "configs", _ROOT.parent / "configs")  # in the wheel, in a c
 def main(argv: Sequence[str]) -> int:
     """`argv`: the config, then options. Returns the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(
-            f"usage: sadist train CONFIG [--dry-run] [options]\n\n{__doc__}\nconfigs: {', '.join(_shipped()) or '(none)'}"
-        )
+        names = ", ".join(_shipped()) or "(none)"
+        print(f"usage: sadist train CONFIG [--dry-run] [options]\n\n{__doc__}\nconfigs: {names}")
         return 0 if argv else 2
     path = find(argv[0])
     module = load(path)
@@ -45,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def find(name: str) -> Path:
-    """The config file of that path, or of that name among those that come with the package ("x", "x.py", "configs/x.py")."""
+    """The config file of that path, or of that name ("x", "x.py", "configs/x.py") among those of the package."""
     path = Path(name)
     if path.is_file():
         return path
@@ -103,6 +102,7 @@ def override(module: ModuleType, path: Path, argv: Sequence[str]) -> tuple["Run"
         default=arguments(run),
         prog=f"sadist train {path}",
         description=module.__doc__ or "",
+        config=(tyro.conf.AvoidSubcommands,),
     )
     return parsed.run, parsed.dry_run
 

@@ -24,8 +24,8 @@ class Method(Protocol):
     micro-batches and hosts. `weight_i` must depend on the batch only, never on the parameters: then k accumulated
     micro-batches give the gradient of the full batch. A term of weight 0 counts as 0.
 
-    To be found by tests/contracts/test_methods.py, a method has a classmethod `tiny() -> (method, batch)`: itself at a size
-    that compiles in seconds, and a NumPy batch of 8 samples.
+    To be found by tests/contracts/test_methods.py, a method has a classmethod `tiny() -> (method, batch)`: itself at a
+    size that compiles in seconds, and a NumPy batch of 8 samples.
     """
 
     def table(self) -> Tables:
@@ -39,12 +39,12 @@ class Method(Protocol):
 
         Args:
           params, frozen, extra: trees as in `table()`, complete: what a run froze is merged into `params` again.
-          batch: arrays with the samples on axis 0; batch["index"] (B,) int32 is the position in the endless stream of samples.
+          batch: arrays with the samples on axis 0; batch["index"] (B,) int32 is the position in the endless stream.
           key: the same for every sample of the step; a sample's own key is jax.random.fold_in(key, batch["index"][i]).
           step: int32, number of steps done before this one.
 
         Returns:
-          ({name: (total, weight, coefficient)}, aux); aux["metrics"] = {name: (total, weight)} is logged as total / weight.
+          ({name: (total, weight, coefficient)}, aux); aux["metrics"] = {name: (total, weight)} is logged as the ratio.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Several processes as one: starting them, giving each its rows, waiting for each other. One process needs none of it."""
+"""Several processes as one: start, share rows, wait for each other. One process needs none of it."""
 
 import dataclasses
 import os
@@ -15,7 +15,7 @@ from sadist_jax.errors import BadInput
 
 @dataclasses.dataclass(frozen=True)
 class HostSpec:
-    """Where the first process listens, how many there are, which one this is; all empty: one process, or what Slurm says.
+    """Where process 0 listens, how many there are, which one this is; all empty: one process, or what Slurm says.
 
     The environment variables SADIST_COORDINATOR (host:port), SADIST_PROCESSES and SADIST_PROCESS fill what is empty.
     """

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,8 +24,8 @@ class MeshSpec:
     fsdp: int = 1
 
 
-def make(spec: MeshSpec, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Mesh with axes ('data', 'fsdp') over all devices (of all hosts), or over those given; one device is a mesh of one.
+def make(spec: MeshSpec, devices: Sequence[Any] | None = None) -> Mesh:
+    """Mesh ('data', 'fsdp') over all devices of all hosts, or over those given; one device is a mesh of one.
 
     Raises:
       BadInput: the sizes do not multiply to the number of devices.

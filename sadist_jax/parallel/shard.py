@@ -1,7 +1,7 @@
 """Which device holds which part of a leaf: one rule for parameters, moments, averages and frozen weights.
 
-A leaf of at least `min_size` elements is cut along its largest axis that the fsdp axis of the mesh divides; smaller leaves
-are repeated on every device. `overrides` say otherwise by name.
+A leaf of at least `min_size` elements is cut along its largest axis that the fsdp axis of the mesh divides; smaller
+leaves are repeated on every device. `overrides` say otherwise by name.
 """
 
 import dataclasses
@@ -21,7 +21,8 @@ from sadist_jax.parallel.mesh import AXES
 class ShardSpec:
     """The rule's threshold, and exceptions: (regex of leaf names, mesh axis or None for each axis of the leaf).
 
-    `(("head\\.kernel", ("fsdp", None)),)` cuts the rows of one kernel; `(".*bias", ())` repeats all biases. The last match wins.
+    `(("head\\.kernel", ("fsdp", None)),)` cuts the rows of one kernel; `(".*bias", ())` repeats all
+    biases. The last match wins.
     """
 
     min_size: int = 2**16

@@ -1,7 +1,7 @@
 """Checkpoints: the state by Orbax, written beside the training, and a JSON of what it belongs to.
 
-A step either is there whole or does not count: Orbax writes to a temporary name and renames, and restoring walks back from
-the newest step to the first that can be read. What cannot be read is moved to `broken/`, never deleted.
+A step either is there whole or does not count: Orbax writes to a temporary name and renames, and restoring walks back
+from the newest step to the first that can be read. What cannot be read is moved to `broken/`, never deleted.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class Checkpoints:
     def __init__(self, directory: Path, spec: CheckpointSpec, identity: Mapping[str, Any], config: Any):
         self.directory, self.spec = Path(directory).absolute(), spec
         self.identity, self.config = dict(identity), config
-        keep = [policies.LatestN(max(spec.keep, 1))]
+        keep: list[policies.PreservationPolicy] = [policies.LatestN(max(spec.keep, 1))]
         if spec.best is not None:
             keep.append(policies.BestN(get_metric_fn=self._value, reverse=spec.best_is == "min", n=1))
         options = ocp.CheckpointManagerOptions(
@@ -95,10 +95,10 @@ class Checkpoints:
         restored = None
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+                meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
                 self._check(meta, template, accept)
                 args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-                restored = Restored(self._manager.restore(step, args=args).state, meta)
+                restored = Restored(self._manager.restore(step, args=args)["state"], meta)
                 break
             except BadInput:
                 raise
@@ -107,8 +107,8 @@ class Checkpoints:
         if broken and restored is None:
             step, error = next(iter(broken.items()))
             raise BadInput(
-                f"none of the checkpoints in {self.directory / FOLDER} can be read (step {step}: {_first_line(error)}); "
-                "move that folder away to start from the beginning"
+                f"none of the checkpoints in {self.directory / FOLDER} can be read (step {step}: {_first_line(error)}"
+                "); move that folder away to start from the beginning"
             )
         if broken:
             self._set_aside(broken)
@@ -130,8 +130,8 @@ class Checkpoints:
         problems += "".join(f"\nwrong type: {n} is {meta['leaves'][n][1]}, must be {leaves[n][1]}" for n in other)
         if problems:
             raise BadInput(
-                f"the checkpoint of {self.directory} at step {meta['step']} belongs to another model or optimiser; choose "
-                f"another directory with --out:\n{problems.strip()}"
+                f"the checkpoint of {self.directory} at step {meta['step']} belongs to another model or optimiser; "
+                f"choose another directory with --out:\n{problems.strip()}"
             )
 
     def _set_aside(self, broken: Mapping[int, Exception]) -> None:

@@ -18,7 +18,7 @@ METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class LogSpec:
-    """How often to write a line (steps); whether to write every step's sample positions; whether TensorBoard's files too."""
+    """A line every so many steps; `samples`: write every step's sample positions; `tensorboard`: its files too."""
 
     every: int = 50
     samples: bool = False
@@ -26,7 +26,7 @@ class LogSpec:
 
 
 class Lines:
-    """A file with one JSON object a line, each with a "step". Opening it drops the lines beyond `step`, which will come again."""
+    """A file of JSON objects, one a line, each with a "step". Opening drops those beyond `step`: they come again."""
 
     def __init__(self, path: Path, step: int):
         if path.exists():
@@ -60,7 +60,7 @@ def _step(line: str) -> int | None:
 
 
 class Log:
-    """The log of one process. Only process 0 shows and writes metrics; every process writes its own sample positions."""
+    """The log of one process. Process 0 shows and writes metrics; every process writes its own sample positions."""
 
     def __init__(self, directory: Path, spec: LogSpec, *, start: int, steps: int, batch: int, process: int = 0):
         self.spec, self.steps, self.batch = spec, steps, batch

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
 
 from sadist_jax import tree
 from sadist_jax.errors import BadInput
-from sadist_jax.nn import table as leaves
 from sadist_jax.parallel import hosts
-from sadist_jax.train import optim, plan, start
+from sadist_jax.train import optim, outcome, plan, start
 from sadist_jax.train import run as runs
 from sadist_jax.train.checkpoint import Checkpoints
 from sadist_jax.train.log import Log
@@ -20,10 +19,9 @@ from sadist_jax.train.plan import Plan
 from sadist_jax.train.run import Run
 from sadist_jax.train.state import State
 from sadist_jax.typing import Params
-from sadist_jax.weights import safetensors
 from sadist_jax.weights.digest import digest
 
-AVERAGE, CONFIG = "average.safetensors", "config.json"  # in the directory of the run
+CONFIG = "config.json"
 
 
 def train(run: Run) -> Path:
@@ -60,14 +58,16 @@ def train(run: Run) -> Path:
             save = step % run.checkpoint.every == 0 or step == run.steps
             if due or save:
                 _write(log, meter.read(last=step == run.steps))
-            results = _evaluate(job, due, state, frozen)
-            if results:
-                log.write(step, results)
+            numbers = _evaluate(run, job, due, state, frozen)
+            if numbers:
+                log.write(step, numbers)
             if save:
-                saved.save(state, {"samples": step * run.global_batch, "meter": meter.state()}, results)
-        _export(run, job, state, frozen)
+                saved.save(state, {"samples": step * run.global_batch, "meter": meter.state()}, numbers)
+        outcome.export(run, job, state, frozen)
+        if hosts.index() == 0:
+            outcome.write_report(run)
     finally:
-        stream.close()
+        stream.close()  # ends the workers
         log.close()
         saved.close()
     return directory
@@ -130,25 +130,16 @@ def _diverged(run: Run, step: int) -> str:
     )
 
 
-def _evaluate(job: Plan, due: list[runs.Evaluation], state: State, frozen: Params) -> dict[str, float]:
-    """{"<eval>/<number>": value} of the evals that are due."""
-    results: dict[str, float] = {}
+def _evaluate(run: Run, job: Plan, due: list[runs.Evaluation], state: State, frozen: Params) -> dict[str, float]:
+    """{"<eval>/<name>": number} of the evals that are due; their pictures go to the directory of the run."""
+    numbers: dict[str, float] = {}
     for evaluation in due:
         mean = optim.average(state.opt_state) if evaluation.average else None
         params, own = job.layout.rejoin(state.params if mean is None else mean, frozen)
-        numbers = evaluation.evaluate(job.method, params, own, state.extra)
-        results |= {f"{evaluation.name}/{name}": float(value) for name, value in numbers.items()}
-    return results
-
-
-def _export(run: Run, job: Plan, state: State, frozen: Params) -> None:
-    """Write the final parameters, frozen ones among them, and their average if one is kept, in the reference's layout."""
-    trees = {start.PARAMS: state.params, AVERAGE: optim.average(state.opt_state)}
-    for name, params in trees.items():
-        if params is None:
-            continue
-        whole = jax.tree.map(hosts.fetch, job.layout.rejoin(params, frozen)[0])
+        found = evaluation.evaluate(job.method, params, own, state.extra)
+        found = {f"{evaluation.name}/{name}": value for name, value in found.items()}
+        pictures = {name: value for name, value in found.items() if np.ndim(value) == 3}
         if hosts.index() == 0:
-            metadata = {"format": "sadist_jax", "run": run.name, "step": str(int(state.step))}
-            table = job.method.table()["params"]
-            safetensors.write(run.directory / name, leaves.to_reference(table, whole), metadata)
+            outcome.save_pictures(run.directory, pictures)
+        numbers |= {name: float(value) for name, value in found.items() if name not in pictures}
+    return numbers

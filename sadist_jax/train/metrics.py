@@ -1,4 +1,4 @@
-"""Metrics on the host: read one step late, so that the device never waits, and averaged over the steps between two lines."""
+"""Metrics on the host: read one step late, so that the device never waits; a line sums the steps since the last one."""
 
 import zlib
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Meter:
         return (step, self._line()) if last or step % self.every == 0 else None
 
     def _line(self) -> dict[str, Any]:
-        """total / weight of each metric (None where nothing had weight), and a digest of this host's sample positions."""
+        """total / weight of each metric (None where nothing had weight); a digest of this host's sample positions."""
         names = sorted(self.sums, key=lambda name: (name != "loss", name))
         line: dict[str, Any] = {n: float(self.sums[n][0] / self.sums[n][1]) if self.sums[n][1] else None for n in names}
         line["samples"] = f"{self.ids:08x}"

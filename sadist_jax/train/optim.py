@@ -30,7 +30,7 @@ class Optim:
 
     Attributes:
       lr: highest learning rate, reached after `warmup` steps; scaling it with the batch is the config's business.
-      schedule: what follows the warm-up, down to `final` * lr at the last step; "steps" multiplies by `factor` at each milestone.
+      schedule: what follows the warm-up, down to `final` * lr at the end; "steps": times `factor` at each milestone.
       warmup: number of steps over which the rate climbs linearly; the first step already has lr / warmup.
       milestones: steps counted from the start of the run ("steps" only).
       weight_decay: decoupled; leaves with at most one axis (biases, scales of norms) are never decayed.
@@ -92,9 +92,9 @@ def decayed(spec: Optim, params: Params) -> Params:
 def depths(names: Iterable[str], prefix: str = "") -> tuple[dict[str, int], int]:
     """Layer of each leaf, and the number of the top layer, as in MAE's and BEiT's fine-tuning.
 
-    Below `prefix`: embeddings (patch_embed, pos_embed, cls_token, mask_token, register_tokens) are layer 0, `blocks.<i>` is
-    layer i + 1, and the rest is the top layer, number of blocks + 1. What is not below `prefix` is the top layer too.
-    Raises BadInput where there are no blocks, or several stacks of them to choose from.
+    Below `prefix`: embeddings (patch_embed, pos_embed, cls_token, mask_token, register_tokens) are layer 0,
+    `blocks.<i>` is layer i + 1, and the rest is the top layer, number of blocks + 1. What is not below `prefix` is the
+    top layer too. Raises BadInput where there are no blocks, or several stacks of them to choose from.
     """
     names = list(names)
     blocks = {n: m for n in names if n.startswith(prefix) and (m := _BLOCK.fullmatch(n))}
@@ -138,6 +138,7 @@ def _average(decay: float) -> optax.GradientTransformation:
         return AverageState(jax.tree.map(jnp.copy, params))  # not the same buffers: both are donated
 
     def update(updates, state, params=None):
+        assert params is not None
         new = optax.apply_updates(params, updates)
         return updates, AverageState(optax.incremental_update(new, state.average, 1 - decay))
 
@@ -147,11 +148,14 @@ def _average(decay: float) -> optax.GradientTransformation:
 def _scale_at_step(at: Callable[[Array], Array], factors: Mapping[str, float]) -> optax.GradientTransformationExtraArgs:
     """-rate(step) * factor of the leaf. The run's own step counts, so that a skipped step uses up its place."""
 
-    def update(updates, state, params=None, *, step, **_):
-        lr = at(step)
+    def init(params: Params) -> optax.EmptyState:
+        return optax.EmptyState()
+
+    def update(updates, state, params=None, **extra):
+        lr = at(extra["step"])
         return tree.map_named(lambda name, u: -lr * factors[name] * u, updates), state
 
-    return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def build(

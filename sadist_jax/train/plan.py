@@ -1,4 +1,4 @@
-"""A run before its first step: which leaf moves, which device holds what, and the compiled step. No array is made here."""
+"""A run before its first step: which leaf moves, which device holds what, the compiled step. No array is made here."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,11 +63,11 @@ def make(
     steps: int,
     global_batch: int,
     seed: int = 0,
-    optim: Optim = Optim(),  # noqa: B008  (frozen)
+    optim: Optim,
+    mesh: MeshSpec,
+    shard_spec: ShardSpec,
     freeze: Iterable[str] = (),
-    mesh: MeshSpec = MeshSpec(),  # noqa: B008
-    shard_spec: ShardSpec = ShardSpec(),  # noqa: B008
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Plan:
     """Lay a run out on the devices.
 
@@ -77,8 +77,8 @@ def make(
     grid = meshes.make(mesh, devices)
     if global_batch % (grid.size * optim.accumulate):
         raise BadInput(
-            f"global_batch = {global_batch} cannot be shared by {grid.size} device(s) x {optim.accumulate} micro-batch(es); "
-            f"make it a multiple of {grid.size * optim.accumulate}"
+            f"global_batch = {global_batch} does not fit {grid.size} device(s) x {optim.accumulate} micro-batches"
+            f"; make it a multiple of {grid.size * optim.accumulate}"
         )
     layout = states.arrange(method, freeze)
     shard.check(shard_spec, tree.flatten(layout.all()))

@@ -1,7 +1,7 @@
 """A run, written down: what a config file returns and what the command line overrides."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,16 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Numbers of the model in between: `evaluate(method, params, frozen, extra) -> {name: number}` every `every` steps.
+    """A look at the model in between: `evaluate(method, params, frozen, extra) -> {name: number or picture}`.
 
-    They are logged as "<name>/<name of the number>", also after the last step. `average`: of the averaged parameters
-    (Optim.ema) instead of the latest. All hosts call it with the same weights, and must make the same collective calls.
+    Done every `every` steps and after the last. Numbers are logged as "<name>/<name of the number>"; pictures (H, W, 3)
+    uint8 are kept, the newest of each name, for the report. `average`: of the averaged parameters (Optim.ema) instead
+    of the latest. Every host calls it, with the same weights, and must make the same collective calls.
     """
 
     name: str
     every: int
-    evaluate: Callable[..., Mapping[str, float]]
+    evaluate: Callable[..., Mapping[str, Any]]
     average: bool = False
 
 
@@ -73,7 +74,7 @@ class Run:
       seed: of the first weights, the order of the samples, and all randomness in the step.
       starts: where weights come from; leaves that none of them covers are initialised.
       freeze: patterns of parameters that stay as they start.
-      evals: numbers to compute in between.
+      evals: what to look at in between.
       max_skipped: stop after so many steps in a row without a finite loss and gradient.
     """
 
@@ -84,16 +85,16 @@ class Run:
     global_batch: int
     out: str | None = None
     seed: int = 0
-    optim: Optim = Optim()
+    optim: Optim = dataclasses.field(default_factory=Optim)
     starts: tuple[Start, ...] = ()
     freeze: tuple[str, ...] = ()
     evals: tuple[Evaluation, ...] = ()
-    checkpoint: CheckpointSpec = CheckpointSpec()
-    log: LogSpec = LogSpec()
-    resume: Resume = Resume()
-    mesh: MeshSpec = MeshSpec()
-    shard: ShardSpec = ShardSpec()
-    hosts: HostSpec = HostSpec()
+    checkpoint: CheckpointSpec = dataclasses.field(default_factory=CheckpointSpec)
+    log: LogSpec = dataclasses.field(default_factory=LogSpec)
+    resume: Resume = dataclasses.field(default_factory=Resume)
+    mesh: MeshSpec = dataclasses.field(default_factory=MeshSpec)
+    shard: ShardSpec = dataclasses.field(default_factory=ShardSpec)
+    hosts: HostSpec = dataclasses.field(default_factory=HostSpec)
     max_skipped: int = 10
 
     @property
@@ -101,15 +102,17 @@ class Run:
         return Path(self.out or Path("runs", self.name)).absolute()
 
 
-def stream(run: Run, *, num_hosts: int = 1, host: int = 0) -> tuple[dict[str, Any], Callable[[int], Iterator[Any]]]:
+def stream(
+    run: Run, *, num_hosts: int = 1, host: int = 0
+) -> tuple[dict[str, Any], Callable[[int], Generator[Any, None, None]]]:
     """(identity of the run's samples, function of the first step -> this host's batches). Opens the source."""
     data, reader = run.data, run.data.source.open()
     identity = pipeline.fingerprint(reader, seed=run.seed, global_batch=run.global_batch, shuffle=data.shuffle)
     name = "quarantine.jsonl" if host == 0 else f"quarantine-{host}.jsonl"
     quarantine = Quarantine(str(run.directory / name), data.max_bad_fraction)
 
-    def batches(start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
-        return pipeline.batches(
+    def batches(start_step: int) -> Generator[Mapping[str, np.ndarray], None, None]:
+        yield from pipeline.batches(
             reader,
             data.transform,
             seed=run.seed,

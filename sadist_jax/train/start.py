@@ -24,7 +24,7 @@ class Start:
 
     A leaf is called `prefix` + its name in the source, or `prefix` + what the first group of `target` matched:
     `Start(r"teacher\\.(.*)", "sam_vit_h.pth")` reads teacher.mask_decoder.x from mask_decoder.x. `source` is a file of
-    weights (.pth, .pt, .safetensors) or the directory of a run. Of several starts that match a leaf the last one counts.
+    weights (.pth, .pt, .safetensors) or the directory of a run. Of several starts that match a leaf the last counts.
     """
 
     target: str
@@ -61,7 +61,7 @@ def overlay(
     """{leaf name: value in our layout} for the leaves among `wanted` that the starts cover; only their files are read.
 
     Raises:
-      BadInput: a target matches nothing in `table`, or a source lacks leaves or has them in other shapes (all are listed).
+      BadInput: a target matches nothing in `table`, or a source lacks leaves or has other shapes (all are listed).
     """
     flat = tree.flatten(table)
     plan: dict[str, tuple[Start, str]] = {}

@@ -15,7 +15,7 @@ from sadist_jax.methods.method import Method
 from sadist_jax.nn import table as leaves
 from sadist_jax.nn.table import Table
 from sadist_jax.parallel import hosts
-from sadist_jax.typing import Array, Key, Params
+from sadist_jax.typing import Key, Params
 
 _INIT = 2**32 - 1  # folded into the run's key for the start values, so that they share no key with a step
 
@@ -24,7 +24,7 @@ _INIT = 2**32 - 1  # folded into the run's key for the start values, so that the
 class State:
     """What a checkpoint holds. There is no key in it: step n uses fold_in(key(seed), n)."""
 
-    step: Array  # int32, number of steps done
+    step: Any  # int32, number of steps done
     params: Params  # what the optimiser moves
     opt_state: optax.OptState
     extra: Params  # what moves without gradient
@@ -47,7 +47,7 @@ class Layout:
         return tree.merge(params, tree.unflatten(held)), tree.unflatten(rest)
 
     def all(self) -> Table:
-        """Every leaf of the run. Raises ValueError where a name appears twice: then a pattern could not tell them apart."""
+        """Every leaf of the run. Raises ValueError where a name appears twice: no pattern could tell them apart."""
         return tree.merge(self.params, self.frozen, self.extra)
 
 

@@ -1,9 +1,9 @@
 """One step of any method, as one compiled function: gradient, guard, update, averages, metrics.
 
-Accumulation. The loss is L = sum_i c_i T_i / W_i with T_i and W_i summed over the whole batch, and no W_i depends on the
-parameters. So a first pass over the micro-batches sums the W_i (the compiler drops all that they do not need), and the
-second adds the gradients of sum_i c_i T_im / W_i over the micro-batches m: their sum is the gradient of L, whatever the
-rows are split into, and however unevenly instances lie in them.
+Accumulation. The loss is L = sum_i c_i T_i / W_i with T_i and W_i summed over the whole batch, and no W_i depends on
+the parameters. So a first pass over the micro-batches sums the W_i (the compiler drops all that they do not need), and
+the second adds the gradients of sum_i c_i T_im / W_i over the micro-batches m: their sum is the gradient of L, whatever
+the rows are split into, and however unevenly instances lie in them.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def build(
 ) -> Step:
     """The jitted step: (state, frozen, batch) -> (state, metrics); the state that goes in is used up.
 
-    Metrics are {name: (total, weight)}: the loss, its terms, what the method adds, gradient norm, learning rate and `skipped`.
+    Metrics are {name: (total, weight)}: loss, its terms, what the method adds, gradient norm, learning rate, `skipped`.
     A step whose loss or gradient is not finite changes nothing but the step number, and adds only to `skipped`.
     """
 
@@ -95,7 +95,7 @@ def _gradient(
         terms, metrics = loss(params, rows)
         over = {name: terms[name][1] if whole is None else whole[name] for name in terms}
         shares = {name: c * ratio(t, jax.lax.stop_gradient(over[name])) for name, (t, _, c) in terms.items()}
-        total = sum(shares.values(), jnp.float32(0))
+        total = sum(shares.values(), jnp.zeros(()))
         # the loss is a share of the whole already: its weight is counted once, whatever the number of parts
         logged = {"loss": (total, jnp.float32(1 / parts)), **{name: (t, w) for name, (t, w, _) in terms.items()}}
         return total, logged | metrics

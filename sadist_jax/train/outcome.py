@@ -1,0 +1,66 @@
+"""What a finished run leaves: its weights, in the reference's names and layout, and a page that shows how it went."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+from sadist_jax.nn import table as leaves
+from sadist_jax.parallel import hosts
+from sadist_jax.train import chart, optim, report, start
+from sadist_jax.train import run as runs
+from sadist_jax.train.log import METRICS
+from sadist_jax.train.plan import Plan
+from sadist_jax.train.run import Run
+from sadist_jax.train.state import State
+from sadist_jax.typing import Params
+from sadist_jax.weights import safetensors
+
+AVERAGE, REPORT, PICTURES = "average.safetensors", "report.html", "pictures"
+_NOT_DRAWN = {"step", "samples", "samples_per_second", "skipped"}
+
+
+def export(run: Run, job: Plan, state: State, frozen: Params) -> None:
+    """Write all parameters of the method, frozen ones too, and their average if kept, in the reference's layout."""
+    trees = {start.PARAMS: state.params, AVERAGE: optim.average(state.opt_state)}
+    for name, params in trees.items():
+        if params is None:
+            continue
+        whole = jax.tree.map(hosts.fetch, job.layout.rejoin(params, frozen)[0])
+        if hosts.index() == 0:
+            metadata = {"format": "sadist_jax", "run": run.name, "step": str(int(state.step))}
+            safetensors.write(run.directory / name, leaves.to_reference(job.method.table()["params"], whole), metadata)
+
+
+def save_pictures(directory: Path, pictures: Mapping[str, np.ndarray]) -> None:
+    """Write pictures (H, W, 3) uint8 as pictures/<name>.png; a later one of the same name replaces the earlier."""
+    for name, picture in pictures.items():
+        path = directory / PICTURES / f"{name.replace('/', '-')}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.asarray(picture)).save(path)
+
+
+def write_report(run: Run) -> Path:
+    """Curves of every number in metrics.jsonl, the newest pictures of the evals, and the config."""
+    directory = run.directory
+    records = [json.loads(line) for line in (directory / METRICS).read_text(encoding="utf-8").splitlines()]
+    names = list(dict.fromkeys(name for record in records for name in record if name not in _NOT_DRAWN))
+    last = {name: next(r[name] for r in reversed(records) if name in r) for name in names}
+    series = {name: chart.read_series(directory / METRICS, name) for name in names}
+    return report.write_report(
+        directory / REPORT,
+        run.name,
+        summary=f"{type(run.method).__name__}, {run.steps} steps of {run.global_batch} samples.",
+        tables=[
+            report.Table("At the end", ("number", "value"), [(n, "-" if v is None else v) for n, v in last.items()])
+        ],
+        curves=[chart.Chart(name, [line], y_label=name) for name, line in series.items()],
+        panels=[
+            report.Panel(path.stem, np.asarray(Image.open(path).convert("RGB")))
+            for path in sorted((directory / PICTURES).glob("*.png"))
+        ],
+        details=[("Config", json.dumps(runs.as_json(run), indent=2))],
+    )

@@ -17,6 +17,7 @@ from sadist_jax.models.vit_det import neck, neck_table
 from sadist_jax.nn import fourier, layers, table
 from sadist_jax.nn.table import Leaf, Table
 from sadist_jax.ops.pixels import normalize
+from sadist_jax.ops.precision import widen
 from sadist_jax.typing import Array, Bool, Float, Int, Key, Params
 
 SLOTS = 6  # released decoder_max_num_input_points
@@ -123,15 +124,15 @@ class EfficientSam:
         return logits, {"embedding": embedding, "iou": iou}
 
     def encode(self, params: Params, image: Array, size: Int[Array, "b 2"] | None = None) -> Float[Array, "b h w c"]:
-        """Image embedding, float32. image: (b, H, W, 3) RGB, 0..255; size: as for Sam, None when stretched."""
+        """Image embedding, at least float32. image: (b, H, W, 3) RGB, 0..255; size: as for Sam, None when stretched."""
         x, _ = self.vit.apply(params["image_encoder"], normalize(image, size))
-        return neck(params["image_encoder"]["neck"], x).astype(jnp.float32)
+        return widen(neck(params["image_encoder"]["neck"], x))
 
     def decode(
         self, params: Params, embedding: Float[Array, "b h w c"], prompts: Prompts,
         tokens: tuple[int, ...] = (*SINGLE, *MULTI),
     ) -> tuple[Float[Array, "b p m 4h 4w"], Float[Array, "b p m"]]:  # fmt: skip
-        """Mask logits (float32, mask is >= 0) and predicted IoU of the chosen mask tokens (0 is untrained as released)."""
+        """Mask logits (mask is >= 0) and predicted IoU of the chosen mask tokens (0 is untrained as released)."""
         if prompts.masks is not None:
             raise ValueError("EfficientSAM takes no mask prompts")
         frame = tuple(n * self.vit.patch for n in embedding.shape[1:3])

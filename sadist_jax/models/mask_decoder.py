@@ -12,6 +12,7 @@ from sadist_jax import tree
 from sadist_jax.models.two_way import TwoWay
 from sadist_jax.nn import layers, table
 from sadist_jax.nn.table import Leaf, Table
+from sadist_jax.ops.precision import wide, widen
 from sadist_jax.typing import Array, Bool, Float, Params
 
 NUM_MASKS = 4
@@ -95,9 +96,9 @@ class MaskDecoder:
 
         pixels = self.upscale.apply(params, pixels.reshape(h, w, c))
         kernels = [self._kernel(params, i, sequence[1 + i]) for i in tokens]
-        masks = jnp.einsum("md,hwd->mhw", jnp.stack(kernels), pixels, preferred_element_type=jnp.float32)
+        masks = jnp.einsum("md,hwd->mhw", jnp.stack(kernels), pixels, preferred_element_type=wide(pixels))
         iou = self.iou_head().apply(params["iou_prediction_head"], sequence[0])
-        return masks, iou.astype(jnp.float32)[jnp.array(tokens)]
+        return masks, widen(iou)[jnp.array(tokens)]
 
     def _kernel(self, params: Params, i: int, token: Float[Array, " c"]) -> Float[Array, " d"]:
         return self.hypernetwork().apply(params["output_hypernetworks_mlps"][str(i)], token)

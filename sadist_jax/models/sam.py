@@ -82,7 +82,7 @@ class Sam:
         return logits, {"embedding": embedding, "iou": iou}
 
     def encode(self, params: Params, image: Array, size: Int[Array, "b 2"] | None = None) -> Float[Array, "b h w c"]:
-        """Image embedding, float32.
+        """Image embedding, at least float32.
 
         Args:
           image: (b, H, W, 3) RGB, 0..255, uint8 or float, H and W multiples of the patch.
@@ -94,7 +94,7 @@ class Sam:
         self, params: Params, embedding: Float[Array, "b h w c"], prompts: Prompts,
         tokens: tuple[int, ...] = (*SINGLE, *MULTI),
     ) -> tuple[Float[Array, "b p m 4h 4w"], Float[Array, "b p m"]]:  # fmt: skip
-        """Mask logits (float32, mask is > 0) and predicted IoU (unbounded) of the chosen mask tokens."""
+        """Mask logits (mask is > 0) and predicted IoU (unbounded) of the chosen mask tokens."""
         frame = tuple(n * self.image_encoder.patch for n in embedding.shape[1:3])
         prompts, encoder = add_padding_point(prompts), params["prompt_encoder"]
         sparse, where = self.prompt_encoder.points(encoder, prompts.points, prompts.labels, frame)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from sadist_jax.nn import layers, table
 from sadist_jax.nn.table import Leaf, Table
 from sadist_jax.ops.attention import attention
+from sadist_jax.ops.precision import widen
 from sadist_jax.ops.resize import resize, resize_axis
 from sadist_jax.ops.windows import partition, unpartition
 from sadist_jax.typing import Array, Float, Key, Params
@@ -84,7 +85,7 @@ class VitDet:
             x = block(params["blocks"][str(i)], x, 0 if i in self.global_blocks else self.window)
             aux[f"block{i}"] = x
         aux["pre_neck"] = x
-        return neck(params["neck"], x).astype(jnp.float32), aux
+        return widen(neck(params["neck"], x)), aux
 
     def _block(self, params: Params, x: Float[Array, "b h w c"], window: int) -> Float[Array, "b h w c"]:
         size = x.shape[1:3]

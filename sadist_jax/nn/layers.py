@@ -1,7 +1,7 @@
 """The layers that SAM and its students are made of: a table and a function each, parameters in plain dicts.
 
 Arrays are channels-last. A layer computes in the dtype of its input and casts its weights to it; norms compute in
-float32. Weight names are PyTorch's: `weight`, `bias`.
+at least float32. Weight names are PyTorch's: `weight`, `bias`.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from sadist_jax import tree
 from sadist_jax.nn.table import Initializer, Leaf, Table, ones, trunc_normal, xavier_uniform
+from sadist_jax.ops.precision import widen
 from sadist_jax.typing import Array, Float, Params
 
 
@@ -36,7 +37,7 @@ def norm_table(channels: int) -> Table:
 
 
 def layer_norm(params: Params, x: Float[Array, "... c"], eps: float) -> Float[Array, "... c"]:
-    """Over the last axis; on channels-last maps this is also SAM's LayerNorm2d. Biased variance, float32 inside."""
+    """Over the last axis; on channels-last maps this is also SAM's LayerNorm2d. Biased variance, at least float32 inside."""
     return _normalise(params, x, (-1,), eps)
 
 
@@ -46,10 +47,10 @@ def group_norm(params: Params, x: Float[Array, "h w c"], eps: float) -> Float[Ar
 
 
 def _normalise(params: Params, x: Array, axes: tuple[int, ...], eps: float) -> Array:
-    y = x.astype(jnp.float32)
+    y = widen(x)
     y = y - y.mean(axes, keepdims=True)
     y = y * jax.lax.rsqrt(jnp.square(y).mean(axes, keepdims=True) + eps)
-    return (y * params["weight"].astype(jnp.float32) + params["bias"].astype(jnp.float32)).astype(x.dtype)
+    return (y * params["weight"].astype(y.dtype) + params["bias"].astype(y.dtype)).astype(x.dtype)
 
 
 def conv_table(inputs: int, outputs: int, kernel: int, *, bias: bool = True, init: Initializer = xavier_uniform) -> Table:

@@ -16,6 +16,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from sadist_jax.ops.precision import wide
 from sadist_jax.typing import Array, Bool, Float
 
 Implementation = Literal["plain", "blocks", "cudnn"]
@@ -55,7 +56,7 @@ def attention(
 def choose(q: Array, k: Array, where: Array | None) -> Implementation:
     """The fastest known implementation for these operands on the default device."""
     t, s = q.shape[-3], k.shape[-3]
-    if min(t, s) < FEW or (max(t, s) <= BLOCK and jax.default_backend() != "cpu"):
+    if min(t, s) <= FEW or (max(t, s) <= BLOCK and jax.default_backend() != "cpu"):
         return "plain"
     low_precision = q.dtype in (jnp.float16, jnp.bfloat16)
     if jax.default_backend() == "gpu" and low_precision and where is None:
@@ -65,15 +66,15 @@ def choose(q: Array, k: Array, where: Array | None) -> Implementation:
 
 def _plain(q, k, v, relative, where):
     """(..., t, d), (..., s, d), (..., s, d) -> (..., t, d). The division comes after the product with v: s/d times less work."""
-    scores = jnp.einsum("...td,...sd->...ts", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("...td,...sd->...ts", q * q.shape[-1] ** -0.5, k, preferred_element_type=wide(q))
     if relative is not None:
         rel_h, rel_w = relative
-        bias = rel_h[..., :, None].astype(jnp.float32) + rel_w[..., None, :].astype(jnp.float32)
+        bias = rel_h[..., :, None].astype(scores.dtype) + rel_w[..., None, :].astype(scores.dtype)
         scores = scores + bias.reshape(scores.shape)
     if where is not None:
-        scores = jnp.where(where[..., None, :], scores, jnp.finfo(jnp.float32).min)
+        scores = jnp.where(where[..., None, :], scores, jnp.finfo(scores.dtype).min)
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-    out = jnp.einsum("...ts,...sd->...td", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    out = jnp.einsum("...ts,...sd->...td", weights.astype(v.dtype), v, preferred_element_type=wide(v))
     return (out / weights.sum(-1, keepdims=True)).astype(v.dtype)
 
 

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from sadist_jax.ops.precision import widen
 from sadist_jax.typing import Array, Float, Int
 
 MEAN = (123.675, 116.28, 103.53)  # ImageNet, RGB, 0..255: segment-anything modeling/sam.py
@@ -9,12 +10,13 @@ STD = (58.395, 57.12, 57.375)
 
 
 def normalize(image: Array, size: Int[Array, "b 2"] | None = None) -> Float[Array, "b h w 3"]:
-    """RGB in 0..255, uint8 or float (b, h, w, 3) -> normalised float32.
+    """RGB in 0..255, uint8 or float (b, h, w, 3) -> normalised, at least float32.
 
     size: (height, width) of each image's content, which lies at the top left; the rest becomes 0 *after* the
     normalisation, so padding is the mean colour. None: no padding.
     """
-    x = (image.astype(jnp.float32) - jnp.array(MEAN)) / jnp.array(STD)
+    x = widen(image)
+    x = (x - jnp.array(MEAN, x.dtype)) / jnp.array(STD, x.dtype)
     if size is None:
         return x
     return jnp.where(content(image.shape[1:3], size)[..., None], x, 0)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sadist_jax.ops.precision import wide, widen
 from sadist_jax.typing import Array, Float
 
 Method = Literal["bilinear", "bicubic"]
@@ -19,21 +20,21 @@ CUBIC_A = -0.75  # PyTorch's; Keys 1981 (and jax, Pillow) take -0.5
 def resize(x: Float[Array, "... h w c"], size: tuple[int, int], method: Method = "bilinear") -> Float[Array, "... H W c"]:
     """Resize the two axes before the last to `size` = (H, W).
 
-    Equal to torch.nn.functional.interpolate(mode=method, align_corners=False, antialias=False); float32 inside.
+    Equal to torch.nn.functional.interpolate(mode=method, align_corners=False, antialias=False); at least float32 inside.
     """
-    rows, cols = matrix(x.shape[-3], size[0], method), matrix(x.shape[-2], size[1], method)
-    y = jnp.einsum("...hwc,Hh->...Hwc", x.astype(jnp.float32), rows, precision=jax.lax.Precision.HIGHEST)
+    rows, cols = (matrix(old, new, method).astype(wide(x)) for old, new in zip(x.shape[-3:-1], size, strict=True))
+    y = jnp.einsum("...hwc,Hh->...Hwc", widen(x), rows, precision=jax.lax.Precision.HIGHEST)
     return jnp.einsum("...hwc,Ww->...hWc", y, cols, precision=jax.lax.Precision.HIGHEST).astype(x.dtype)
 
 
 def resize_axis(x: Float[Array, "n c"], size: int) -> Float[Array, "m c"]:
     """Linear interpolation along the first axis, as SAM resizes a table of relative positions."""
-    weights = matrix(x.shape[0], size, "bilinear")
-    return jnp.matmul(weights, x.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST).astype(x.dtype)
+    weights = matrix(x.shape[0], size, "bilinear").astype(wide(x))
+    return jnp.matmul(weights, widen(x), precision=jax.lax.Precision.HIGHEST).astype(x.dtype)
 
 
 def matrix(old: int, new: int, method: Method) -> np.ndarray:
-    """(new, old) float32 weights of the samples at source position (i + 0.5) * old / new - 0.5; edges are clamped."""
+    """(new, old) float64 weights of the samples at source position (i + 0.5) * old / new - 0.5; edges are clamped."""
     source = (np.arange(new) + 0.5) * old / new - 0.5
     if method == "bilinear":
         source = np.maximum(source, 0)
@@ -43,7 +44,7 @@ def matrix(old: int, new: int, method: Method) -> np.ndarray:
     weights = np.zeros((new, old))
     for offset, weight in taps.items():
         np.add.at(weights, (np.arange(new), np.clip(base + offset, 0, old - 1)), weight)
-    return weights.astype(np.float32)
+    return weights
 
 
 def _linear(t: np.ndarray) -> dict[int, np.ndarray]:

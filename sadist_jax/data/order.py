@@ -32,7 +32,7 @@ def permute(index: int, length: int, seed: int, epoch: int) -> int:
     Rogaway, Ciphers with arbitrary finite domains, 2002). 11 million samples would otherwise need a new 88 MB table
     in every worker at every epoch.
     """
-    half = max(1, ((length - 1).bit_length() + 1) // 2)
+    half = max(3, ((length - 1).bit_length() + 1) // 2)
     low = (1 << half) - 1
     key = _mix(seed ^ _mix(epoch + 1))
     while True:

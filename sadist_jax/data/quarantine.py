@@ -56,9 +56,11 @@ class Quarantine:
 
     def _append(self, line: str) -> None:
         """One write to a file opened for appending: lines of several processes do not mix."""
-        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        path = Path(self.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cut = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")  # by a crash in the middle of a line
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(file, (line + "\n").encode())
+            os.write(file, ("\n" * cut + line + "\n").encode())
         finally:
             os.close(file)

@@ -5,14 +5,8 @@ from (seed, p). Step s of a run uses positions s * global_batch ... (s + 1) * gl
 h-th contiguous slice of them. So the only state of the pipeline is the step, and resuming is `start_step`.
 """
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,13 +14,12 @@ import numpy as np
 from sadist_jax.data import order
 from sadist_jax.data.quarantine import Quarantine
 from sadist_jax.data.sample import Reader, Row, Sample, Unreadable
+from sadist_jax.data.workers import prefetch
 from sadist_jax.errors import BadInput
 
 Batch = dict[str, np.ndarray]
 _ENDLESS = 2**48  # steps
 _SUBSTITUTES = 100
-_THREADS = 2  # that prepare batches in this process when there are no workers; Pillow decodes without the GIL
-_SHARED_MEMORY = "/dev/shm"
 
 
 class Transform(Protocol):
@@ -81,7 +74,7 @@ def batches(
     local = _local_slice(global_batch, num_hosts, host)
     if start_step < 0:
         raise BadInput(f"start_step is {start_step}; it must be 0 or more")
-    return _prefetch(_Batches(rows, global_batch, local, start_step, _ENDLESS, None), workers)
+    return _stream(_Batches(rows, global_batch, local, start_step, _ENDLESS, None), workers)
 
 
 def one_pass(
@@ -103,7 +96,7 @@ def one_pass(
     rows = _Rows(source, transform, seed, False, quarantine)
     local = _local_slice(global_batch, num_hosts, host)
     steps = -(-len(source) // global_batch)
-    return _prefetch(_Batches(rows, global_batch, local, 0, steps, len(source)), workers)
+    return _stream(_Batches(rows, global_batch, local, 0, steps, len(source)), workers)
 
 
 def fingerprint(source: Reader, *, seed: int, global_batch: int, shuffle: bool = True) -> dict[str, Any]:
@@ -208,63 +201,5 @@ def _local_slice(global_batch: int, num_hosts: int, host: int) -> slice:
     return slice(host * local, (host + 1) * local)
 
 
-def _prefetch(source: _Batches, workers: int) -> Iterator[Batch]:
-    import grain  # here, because importing grain imports jax, and the rest of data/ must work without it
-
-    if workers < 0:
-        raise BadInput(f"workers is {workers}; it must be 0 (threads of this process) or more")
-    threads = 0 if workers else _THREADS
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-    stream = grain.MapDataset.source(source).to_iter_dataset(options)
-    if workers:
-        _parse_flags()
-        stream = grain.experimental.WithOptionsIterDataset(stream, _exchange(source, workers))
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_settle)
-    return _until_closed(iter(stream))
-
-
-def _parse_flags() -> None:
-    """Grain reads its absl flags before it starts workers, and refuses where `absl.app.run` has not parsed them."""
-    flags = sys.modules.get("absl.flags")
-    if flags is not None and not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-
-
-def _until_closed(iterator: Any) -> Iterator[Batch]:
-    try:
-        for batch in iterator:
-            # what comes in shared memory is copied, so that the memory goes back whoever keeps the batch
-            yield {name: value if type(value) is np.ndarray else np.array(value) for name, value in batch.items()}
-    finally:
-        iterator.close()
-
-
-def _exchange(source: _Batches, workers: int) -> Any:
-    """How batches come from the workers: through shared memory where it is large enough, else through a pipe.
-
-    In a container /dev/shm often has 64 MB; a worker that writes beyond it is killed by SIGBUS.
-    """
-    import grain
-
-    needed = 4 * workers * source.nbytes()
-    disk = os.statvfs(_SHARED_MEMORY) if Path(_SHARED_MEMORY).is_dir() else None
-    room = disk.f_bavail * disk.f_frsize if disk else 0
-    return grain.experimental.DatasetOptions(min_shm_size=2**16 if needed < room else 2**62)
-
-
-def _settle(worker: int, workers: int) -> None:
-    """First act of a worker process: its life is its parent's.
-
-    A terminal's Ctrl-C and a scheduler's SIGTERM reach the whole process group; the parent needs its workers to finish
-    the step that it is in and to save. And a parent that was killed outright (SIGKILL) cannot end its workers.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(0)
-
-    threading.Thread(target=follow, daemon=True, name="follow-parent").start()
+def _stream(source: _Batches, workers: int) -> Iterator[Batch]:
+    return prefetch(source, source.nbytes(), workers)

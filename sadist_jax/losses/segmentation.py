@@ -149,7 +149,8 @@ def iou_regression(
     """
     _check_same_pixels(logits, targets)
     x, t = select(where, jax.lax.stop_gradient(logits), targets)
-    error = jnp.asarray(predicted_iou, jnp.float32) - mask_iou(x > 0, t > 0.5, where=where)
+    # left-out pixels are 0 in x and t, so they lie in neither mask
+    error = jnp.asarray(predicted_iou, jnp.float32) - mask_iou(x > 0, t > 0.5)
     return jnp.where(count(where, x, _PIXELS) > 0, jnp.square(error), 0.0)
 
 

@@ -137,10 +137,10 @@ def test_iou_regression_closed_form():
 
 def test_iou_regression_threshold_and_empty_masks():
     """A logit of exactly 0 is outside; with both masks empty the true IoU is 0, as in SAM-2."""
-    nothing = np.zeros((3, 3))
-    np.testing.assert_allclose(iou_regression(np.float32(0.5), nothing, nothing), 0.25, rtol=1e-6)
-    np.testing.assert_allclose(iou_regression(np.float32(0.5), nothing, np.ones((3, 3))), 0.25, rtol=1e-6)
-    np.testing.assert_allclose(iou_regression(np.float32(0.5), nothing + 1e-6, np.ones((3, 3))), 0.25, rtol=1e-6)
+    nothing, everything, guess = np.zeros((3, 3)), np.ones((3, 3)), np.float32(0.25)
+    np.testing.assert_allclose(iou_regression(guess, nothing, nothing), 0.25**2, rtol=1e-6)
+    np.testing.assert_allclose(iou_regression(guess, nothing, everything), 0.25**2, rtol=1e-6)
+    np.testing.assert_allclose(iou_regression(guess, nothing + 1e-6, everything), 0.75**2, rtol=1e-6)
 
 
 def test_iou_regression_trains_the_iou_head_only():

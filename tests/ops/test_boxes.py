@@ -53,6 +53,7 @@ def test_iou_keeps_leading_axes():
 def test_iou_of_boxes_without_area_is_zero():
     """A point against itself, and a box with swapped corners, are nothing rather than NaN or negative."""
     odd = np.array([[5, 5, 5, 5], [8, 8, 2, 2]])
+    np.testing.assert_array_equal(boxes.area(odd), 0)
     np.testing.assert_array_equal(boxes.iou(odd, odd), 0)
     np.testing.assert_array_equal(boxes.iou(odd, np.array([[0, 0, 10, 10]])), 0)
 

@@ -63,12 +63,12 @@ class Log:
     """The log of one process. Process 0 shows and writes metrics; every process writes its own sample positions."""
 
     def __init__(self, directory: Path, spec: LogSpec, *, start: int, steps: int, batch: int, process: int = 0):
+        self._board = _tensorboard(directory) if spec.tensorboard and process == 0 else None
         self.spec, self.steps, self.batch = spec, steps, batch
         self._start, self._since = start, (start, time.perf_counter())
         name = SAMPLES if process == 0 else f"samples-{process}.jsonl"
         self._samples = Lines(directory / name, start) if spec.samples else None
         self._metrics = Lines(directory / METRICS, start) if process == 0 else None
-        self._board = _tensorboard(directory) if spec.tensorboard and process == 0 else None
         self._console = Console(quiet=process != 0, highlight=False, soft_wrap=True)
         self._progress = _progress(self._console) if self._console.is_terminal and process == 0 else None
         if self._progress is not None:

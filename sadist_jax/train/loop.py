@@ -1,7 +1,9 @@
 """The loop of every run: data, step, log, checkpoint, evals, export. It never names a method."""
 
+import contextlib
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +40,17 @@ def train(run: Run) -> Path:
     directory = _make_directory(run)
     identity, batches = runs.stream(run, num_hosts=hosts.count(), host=hosts.index())
     frozen, identity["frozen"] = _frozen(run, job)
-    saved = Checkpoints(directory, run.checkpoint, identity, runs.as_json(run))
-    state, position = _first_state(run, job, saved)
-    first = int(state.step)
+    with contextlib.ExitStack() as stack:
+        saved = stack.enter_context(closing(Checkpoints(directory, run.checkpoint, identity, runs.as_json(run))))
+        state, position = _first_state(run, job, saved)
+        first = int(state.step)
+        if hosts.index() == 0:  # not before: a run that is refused must leave no trace
+            (directory / CONFIG).write_text(json.dumps(runs.as_json(run), indent=2) + "\n", encoding="utf-8")
+        log = Log(directory, run.log, start=first, steps=run.steps, batch=run.global_batch, process=hosts.index())
+        stack.enter_context(closing(log)).note(_greeting(run, job, first))
+        stream = stack.enter_context(closing(batches(first)))
+        meter = Meter(run.log.every, position.get("meter"))
 
-    log = Log(directory, run.log, start=first, steps=run.steps, batch=run.global_batch, process=hosts.index())
-    log.note(_greeting(run, job, first))
-    meter = Meter(run.log.every, position.get("meter"))
-    stream = batches(first)
-    try:
         for step in range(first + 1, run.steps + 1):
             batch = next(stream)
             log.samples(step, batch["index"])
@@ -63,13 +67,10 @@ def train(run: Run) -> Path:
                 log.write(step, numbers)
             if save:
                 saved.save(state, {"samples": step * run.global_batch, "meter": meter.state()}, numbers)
+
         outcome.export(run, job, state, frozen)
         if hosts.index() == 0:
             outcome.write_report(run)
-    finally:
-        stream.close()  # ends the workers
-        log.close()
-        saved.close()
     return directory
 
 
@@ -90,8 +91,6 @@ def _make_directory(run: Run) -> Path:
     directory = run.directory
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if hosts.index() == 0:
-            (directory / CONFIG).write_text(json.dumps(runs.as_json(run), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise BadInput(f"--out {directory} cannot be written ({error.strerror}); choose another directory") from None
     return directory

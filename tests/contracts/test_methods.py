@@ -1,0 +1,112 @@
+"""Every method keeps the contract of methods/method.py; one step of it lowers on eight devices, cut and accumulated."""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import sadist_jax.methods
+from sadist_jax import tree
+from sadist_jax.nn import table as leaves
+from sadist_jax.nn.table import Leaf
+from sadist_jax.parallel import hosts
+from sadist_jax.parallel.mesh import MeshSpec
+from sadist_jax.parallel.shard import ShardSpec
+from sadist_jax.train import plan
+from sadist_jax.train.optim import Optim
+from tests.train.toy import Toy
+
+
+def is_method(thing, module: str) -> bool:
+    own = inspect.isclass(thing) and thing.__module__ == module and not getattr(thing, "_is_protocol", False)
+    return own and all(callable(getattr(thing, name, None)) for name in ("table", "loss", "after_step"))
+
+
+def methods() -> list[type]:
+    """The classes of sadist_jax.methods that have a table, a loss and an after_step; and the tests' own."""
+    names = [m.name for m in pkgutil.walk_packages(sadist_jax.methods.__path__, "sadist_jax.methods.")]
+    modules = [importlib.import_module(name) for name in names]
+    return [Toy] + [thing for m in modules for thing in vars(m).values() if is_method(thing, m.__name__)]
+
+
+@pytest.fixture(scope="module", params=methods(), ids=lambda method: method.__name__)
+def tiny(request):
+    method, batch = request.param.tiny()
+    return method, batch
+
+
+def abstract_arguments(method, batch):
+    """What `loss` takes, as shapes: JAX's 32-bit types stand for 64-bit ones."""
+    trees = [leaves.abstract(table) for table in method.table().values()]
+    rows = {
+        name: jax.ShapeDtypeStruct(value.shape, jax.dtypes.canonicalize_dtype(value.dtype))
+        for name, value in batch.items()
+    }
+    return *trees, rows, jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), jnp.int32)
+
+
+def test_it_is_a_frozen_hashable_dataclass(tiny):
+    method, _ = tiny
+    assert dataclasses.is_dataclass(method)
+    assert hash(method) == hash(method)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        method.anything = 1
+
+
+def test_its_tables_hold_leaves_under_distinct_names(tiny):
+    method, _ = tiny
+    tables = method.table()
+    assert list(tables) == ["params", "frozen", "extra"]
+    assert all(isinstance(leaf, Leaf) for leaf in tree.flatten(tree.merge(*tables.values())).values())
+
+
+def test_its_loss_has_scalar_terms(tiny):
+    terms, aux = jax.eval_shape(tiny[0].loss, *abstract_arguments(*tiny))
+    assert terms
+    for name, (total, weight, _) in [*terms.items(), *((n, (*pair, 1)) for n, pair in aux.get("metrics", {}).items())]:
+        assert (total.shape, weight.shape) == ((), ()), name
+    assert not set(terms) & set(aux.get("metrics", {})), "a metric may not hide a term"
+
+
+def test_its_weights_depend_on_the_batch_only(tiny):
+    """Then accumulated micro-batches give the gradient of the full batch. Followed through the program, not sampled."""
+    method, batch = tiny
+    params, *rest = abstract_arguments(method, batch)
+    program = jax.make_jaxpr(lambda p, *r: {n: w for n, (_, w, _) in method.loss(p, *r)[0].items()})(params, *rest)
+    _, used = jax.interpreters.partial_eval.dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+    assert not any(used[: len(jax.tree.leaves(params))])
+
+
+@pytest.mark.parametrize(("mesh", "accumulate"), [(MeshSpec(), 1), (MeshSpec(data=2, fsdp=4), 2)], ids=["data", "fsdp"])
+def test_one_step_lowers_on_eight_devices(tiny, mesh, accumulate):
+    method, batch = tiny
+    size = 8 * accumulate
+    job = plan.make(
+        method,
+        steps=10,
+        global_batch=size,
+        optim=Optim(weight_decay=0.1, clip_norm=1.0, ema=0.9, accumulate=accumulate),
+        mesh=mesh,
+        shard_spec=ShardSpec(min_size=64),
+    )
+    rows = {name: jnp.concatenate([jnp.asarray(value)] * accumulate) for name, value in batch.items()}
+    lowered = job.step.lower(job.template, job.frozen, rows)
+    state, metrics = lowered.out_info
+    assert jax.tree.structure(state) == jax.tree.structure(job.template)
+    jax.tree.map(lambda new, old: (new.shape, new.dtype) == (old.shape, old.dtype) or pytest.fail(f"{new} {old}"), state, job.template)  # fmt: skip # noqa: E501
+    assert {"loss", "grad_norm", "lr", "skipped"} <= set(metrics)
+
+
+def test_one_step_of_it_is_finite(tiny):
+    method, batch = tiny
+    spec = Optim(lr=1e-3, schedule="constant")
+    one = jax.devices()[:1]
+    job = plan.make(method, steps=10, global_batch=8, optim=spec, mesh=MeshSpec(), shard_spec=ShardSpec(), devices=one)
+    state, metrics = job.step(job.create({}), job.create_frozen({}), hosts.global_batch(batch, job.rows))
+    assert metrics["skipped"][0] == 0
+    assert metrics["grad_norm"][0] > 0
+    assert int(state.step) == 1

@@ -24,7 +24,8 @@ SLOTS = 6  # released decoder_max_num_input_points
 INVALID = -1.0  # coordinates of an empty slot
 
 
-def _decoder(dim: int, mlp_dim: int, head_dim: int) -> MaskDecoder:
+def decoder_of(dim: int, mlp_dim: int, head_dim: int) -> MaskDecoder:
+    """The mask decoder with EfficientSAM's differences."""
     two_way = TwoWay(
         dim=dim, mlp_dim=mlp_dim, mlp_names=("layers.0.0", "fc"), activation=layers.gelu, first_residual=True,
         positions_stay=True,
@@ -74,7 +75,7 @@ class EfficientSam:
 
     vit: Vit = Vit()
     prompt_encoder: PointEncoder = PointEncoder()
-    mask_decoder: MaskDecoder = dataclasses.field(default_factory=lambda: _decoder(256, 2048, 256))
+    mask_decoder: MaskDecoder = dataclasses.field(default_factory=lambda: decoder_of(256, 2048, 256))
     frame: int = 1024
     slots: int = SLOTS
 
@@ -97,12 +98,16 @@ class EfficientSam:
     @classmethod
     def mini(cls, **vit) -> "EfficientSam":
         """256 px input, patch 8, so masks come at 128 px."""
-        return cls(Vit.mini(**vit), PointEncoder(128), _decoder(128, 512, 128), frame=256)
+        return cls(Vit.mini(**vit), PointEncoder(128), decoder_of(128, 512, 128), frame=256)
 
     @property
     def image_size(self) -> int:
         """Side in pixels of the square input."""
         return self.frame
+
+    def is_mask(self, logits: Array) -> Array:
+        """Logits -> bool, as released: >= 0."""
+        return logits >= 0
 
     def table(self) -> Table:
         return {
@@ -140,12 +145,8 @@ class EfficientSam:
         encoder = params["prompt_encoder"]
         sparse, where = self.prompt_encoder.points(encoder, prompts.points, prompts.labels, frame)
         positions = fourier.encode_grid(encoder["pe_layer"], embedding.shape[1:3])
-
-        def one(image, sparse, where):
-            image = image.astype(self.vit.dtype)
-            return self.mask_decoder.apply(params["mask_decoder"], image, positions, sparse, where, tokens)
-
-        return jax.vmap(jax.vmap(one, (None, 0, 0)))(embedding, sparse, where)
+        image = embedding[:, None].astype(self.vit.dtype)
+        return self.mask_decoder.apply(params["mask_decoder"], image, positions, sparse, where, tokens)
 
 
 def fill_slots(prompts: Prompts, slots: int) -> Prompts:

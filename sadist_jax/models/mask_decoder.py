@@ -33,7 +33,7 @@ class Upscale:
         parts = {first: layers.up_table(self.dim, quarter), norm: layers.norm_table(quarter)}
         return parts | {second: layers.up_table(quarter, self.dim // 8)}
 
-    def apply(self, params: Params, x: Float[Array, "h w c"]) -> Float[Array, "4h 4w d"]:
+    def apply(self, params: Params, x: Float[Array, "*b h w c"]) -> Float[Array, "*b 4h 4w d"]:
         first, norm, second = (tree.get(params, name) for name in self.names)
         x = layers.up(first, x)
         x = layers.group_norm(norm, x, 1e-5) if self.whole_map_norm else layers.layer_norm(norm, x, 1e-6)
@@ -75,30 +75,33 @@ class MaskDecoder:
     def apply(
         self,
         params: Params,
-        image: Float[Array, "h w c"],
+        image: Float[Array, "b q h w c"],
         image_positions: Float[Array, "h w c"],
-        prompt: Float[Array, "n c"],
-        where: Bool[Array, " n"],
+        prompt: Float[Array, "b p n c"],
+        where: Bool[Array, "b p n"],
         tokens: tuple[int, ...] = (*SINGLE, *MULTI),
-    ) -> tuple[Float[Array, "m H W"], Float[Array, " m"]]:
-        """One prompt of one image -> (mask logits at four times the image's resolution, predicted IoU).
+    ) -> tuple[Float[Array, "b p m H W"], Float[Array, "b p m"]]:
+        """p prompts for each of b images -> (mask logits at four times the image's resolution, predicted IoU).
 
         Args:
-          image: embedding plus dense prompt. prompt: sparse prompt tokens; where: which of them are there.
+          image: embedding plus dense prompt; q is p, or 1 where the prompts share it.
+          prompt: sparse prompt tokens; where: which of them are there.
           tokens: mask tokens to decode, static.
         """
-        h, w, c = image.shape
+        b, q, h, w, c = image.shape
+        p = prompt.shape[1]
         own = jnp.concatenate([params["iou_token"]["weight"], params["mask_tokens"]["weight"]]).astype(image.dtype)
-        where = jnp.concatenate([jnp.ones(len(own), bool), where])
-        flat = (image.reshape(h * w, c), image_positions.reshape(h * w, c).astype(image.dtype))
-        sequence = jnp.concatenate([own, prompt.astype(image.dtype)])
+        where = jnp.concatenate([jnp.ones((b, p, len(own)), bool), where], -1)
+        flat = (image.reshape(b, q, h * w, c), image_positions.reshape(h * w, c).astype(image.dtype))
+        own = jnp.broadcast_to(own, (b, p, *own.shape))
+        sequence = jnp.concatenate([own, prompt.astype(image.dtype)], -2)
         sequence, pixels = self.two_way.apply(params["transformer"], sequence, *flat, where)
 
-        pixels = self.upscale.apply(params, pixels.reshape(h, w, c))
-        kernels = [self._kernel(params, i, sequence[1 + i]) for i in tokens]
-        masks = jnp.einsum("md,hwd->mhw", jnp.stack(kernels), pixels, preferred_element_type=wide(pixels))
-        iou = self.iou_head().apply(params["iou_prediction_head"], sequence[0])
-        return masks, widen(iou)[jnp.array(tokens)]
+        pixels = self.upscale.apply(params, pixels.reshape(b, p, h, w, c))
+        kernels = jnp.stack([self._kernel(params, i, sequence[:, :, 1 + i]) for i in tokens], -2)
+        masks = jnp.einsum("bpmd,bphwd->bpmhw", kernels, pixels, preferred_element_type=wide(pixels))
+        iou = self.iou_head().apply(params["iou_prediction_head"], sequence[:, :, 0])
+        return masks, widen(iou)[..., jnp.array(tokens)]
 
-    def _kernel(self, params: Params, i: int, token: Float[Array, " c"]) -> Float[Array, " d"]:
+    def _kernel(self, params: Params, i: int, token: Float[Array, "b p c"]) -> Float[Array, "b p d"]:
         return self.hypernetwork().apply(params["output_hypernetworks_mlps"][str(i)], token)

@@ -73,5 +73,3 @@ def add_padding_point(prompts: Prompts) -> Prompts:
     return prompts._replace(
         points=jnp.concatenate([prompts.points, origin], -2), labels=jnp.concatenate([labels, extra], -1)
     )
-
-

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from sadist_jax.ops.points import EMPTY as EMPTY  # a slot without a point
 from sadist_jax.typing import Array, Bool, Float, Int
 
-EMPTY = -2  # a slot without a point
 NOT_A_POINT = -1  # SAM's padding point; it does take part in attention
 BACKGROUND, FOREGROUND = 0, 1
 BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = 2, 3

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from sadist_jax.models.mask_decoder import MULTI, SINGLE, MaskDecoder, Upscale
@@ -21,6 +20,7 @@ class Sam:
     """Image encoder, prompt encoder and mask decoder; parameters carry the names of the released checkpoints.
 
     Example:
+      >>> import jax
       >>> sam = Sam.mini()
       >>> params = sam.init(jax.random.key(0))
       >>> image = jnp.zeros((1, 256, 256, 3), jnp.uint8)
@@ -62,6 +62,10 @@ class Sam:
         """Side in pixels of the square input that the checkpoint is made for."""
         return self.image_encoder.image_size
 
+    def is_mask(self, logits: Array) -> Array:
+        """Logits -> bool, as released: > 0."""
+        return logits > 0
+
     def table(self) -> Table:
         return {
             "image_encoder": self.image_encoder.table(),
@@ -98,21 +102,11 @@ class Sam:
         frame = tuple(n * self.image_encoder.patch for n in embedding.shape[1:3])
         prompts, encoder = add_padding_point(prompts), params["prompt_encoder"]
         sparse, where = self.prompt_encoder.points(encoder, prompts.points, prompts.labels, frame)
-        dtype = self.image_encoder.dtype
-        no_mask = self.prompt_encoder.no_mask(encoder)
         positions = fourier.encode_grid(encoder["pe_layer"], embedding.shape[1:3])
-
-        def one(image, sparse, where, mask):
-            return self.mask_decoder.apply(
-                params["mask_decoder"], (image + mask).astype(dtype), positions, sparse, where, tokens
-            )
-
-        if prompts.masks is None:
-            prompted = jax.vmap(lambda image, s, w: one(image, s, w, no_mask), (None, 0, 0))
-            return jax.vmap(prompted)(embedding, sparse, where)
-        dense = self.prompt_encoder.masks(encoder, prompts.masks)
-        if prompts.has_mask is not None:
-            dense = jnp.where(prompts.has_mask[..., None, None, None], dense, no_mask)
-        return jax.vmap(jax.vmap(one, (None, 0, 0, 0)))(embedding, sparse, where, dense)
-
-
+        dense = self.prompt_encoder.no_mask(encoder)
+        if prompts.masks is not None:
+            no_mask, dense = dense, self.prompt_encoder.masks(encoder, prompts.masks)
+            if prompts.has_mask is not None:
+                dense = jnp.where(prompts.has_mask[..., None, None, None], dense, no_mask)
+        image = (embedding[:, None] + dense).astype(self.image_encoder.dtype)
+        return self.mask_decoder.apply(params["mask_decoder"], image, positions, sparse, where, tokens)

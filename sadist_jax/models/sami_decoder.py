@@ -49,9 +49,7 @@ class CrossDecoder:
             "head": layers.dense_table(self.dim, self.out_dim, init=xavier),
         }
 
-    def apply(
-        self, params: Params, visible: Float[Array, "b v c"], order: Int[Array, "b t"]
-    ) -> Float[Array, "b t o"]:
+    def apply(self, params: Params, visible: Float[Array, "b v c"], order: Int[Array, "b t"]) -> Float[Array, "b t o"]:
         """Encoder output of the visible tokens -> reconstruction of all tokens, in image order.
 
         order: a permutation of the tokens for each image; its first v entries are the visible ones, in their order.
@@ -73,7 +71,8 @@ class CrossDecoder:
         q, kv = (layers.layer_norm(params["norm1"], y, NORM_EPS) for y in (x, context))
         heads = [(*y.shape[:2], self.heads, -1) for y in (q, kv, kv)]
         q, k, v = (
-            layers.dense(params["attn"][name], y).reshape(shape) for name, y, shape in zip("qkv", (q, kv, kv), heads, strict=True)
+            layers.dense(params["attn"][name], y).reshape(shape)
+            for name, y, shape in zip("qkv", (q, kv, kv), heads, strict=True)
         )
         x = x + layers.dense(params["attn"]["proj"], attention(q, k, v).reshape(x.shape))
         return x + self.mlp().apply(params["mlp"], layers.layer_norm(params["norm2"], x, NORM_EPS))
@@ -87,9 +86,7 @@ class CrossDecoder:
 class JointDecoder(CrossDecoder):
     """Self-attention over visible and masked tokens alike; the same parameters as `CrossDecoder`."""
 
-    def apply(
-        self, params: Params, visible: Float[Array, "b v c"], order: Int[Array, "b t"]
-    ) -> Float[Array, "b t o"]:
+    def apply(self, params: Params, visible: Float[Array, "b v c"], order: Int[Array, "b t"]) -> Float[Array, "b t o"]:
         """As `CrossDecoder.apply`."""
         x = jnp.concatenate(self._embed(params, visible, order), 1)
         for i in range(self.depth):

@@ -60,17 +60,20 @@ class TwoWay:
     def apply(
         self,
         params: Params,
-        tokens: Float[Array, "t c"],
-        image: Float[Array, "s c"],
+        tokens: Float[Array, "b p t c"],
+        image: Float[Array, "b q s c"],
         image_positions: Float[Array, "s c"],
-        where: Bool[Array, " t"],
-    ) -> tuple[Float[Array, "t c"], Float[Array, "s c"]]:
-        """One prompt of one image; `where` says which tokens are there. Batches come from jax.vmap, which leaves
-        what only the image decides unbatched.
+        where: Bool[Array, "b p t"],
+    ) -> tuple[Float[Array, "b p t c"], Float[Array, "b p s c"]]:
+        """Tokens of p prompts for each of b images; `where` says which are there.
+
+        q is p, or 1 where the prompts share the image tokens: then the first layer's projections of the image, a tenth
+        of all work, are made once for all prompts.
         """
         positions = tokens
         for i in range(self.depth):
-            tokens, image = self._layer(params["layers"][str(i)], tokens, image, positions, image_positions, where, i == 0)
+            layer = params["layers"][str(i)]
+            tokens, image = self._layer(layer, tokens, image, positions, image_positions, where, i == 0)
         cross = params["final_attn_token_to_image"]
         read = self._attend(cross, tokens + positions, image + image_positions, image)
         return layers.layer_norm(params["norm_final_attn"], tokens + read, NORM_EPS), image
@@ -100,11 +103,11 @@ class TwoWay:
         return tokens, layers.layer_norm(params["norm4"], image, NORM_EPS)
 
     def _attend(self, params, q, k, v, where=None):
-        """Multi-head attention over (tokens, channels); `where` masks keys."""
+        """Multi-head attention over (..., tokens, channels); `where` masks keys."""
         q, k, v = (layers.dense(params[f"{name}_proj"], x) for name, x in (("q", q), ("k", k), ("v", v)))
-        q, k, v = (x.reshape(1, x.shape[0], self.heads, -1) for x in (q, k, v))
-        out = attention(q, k, v, where=None if where is None else where[None])
-        return layers.dense(params["out_proj"], out.reshape(out.shape[1], -1))
+        q, k, v = (x.reshape(*x.shape[:-1], self.heads, -1) for x in (q, k, v))
+        out = attention(q, k, v, where=where)
+        return layers.dense(params["out_proj"], out.reshape(*out.shape[:-2], -1))
 
 
 def _attention_table(dim: int, inner: int) -> Table:

@@ -49,7 +49,7 @@ class Vit:
     @classmethod
     def mini(cls, **sizes) -> "Vit":
         """For CPUs: 0.9 million parameters, 256 tokens of a 128 px crop, 1024 of a 256 px image."""
-        return cls(**({"dim": 128, "depth": 4, "heads": 4, "patch": 8, "image_size": 128} | sizes))
+        return cls(**({"dim": 128, "depth": 4, "heads": 2, "patch": 8, "image_size": 128} | sizes))
 
     @property
     def grid(self) -> int:

@@ -47,7 +47,9 @@ class VitDet:
         return layers.Mlp((self.dim, 4 * self.dim, self.dim), ("lin1", "lin2"))
 
     def table(self) -> Table:
-        blocks = {str(i): self._block_table(self.grid if i in self.global_blocks else self.window) for i in range(self.depth)}
+        blocks = {
+            str(i): self._block_table(self.grid if i in self.global_blocks else self.window) for i in range(self.depth)
+        }
         return {
             "pos_embed": Leaf((1, self.grid, self.grid, self.dim), table.trunc_normal),
             "patch_embed": {"proj": layers.conv_table(3, self.dim, self.patch)},

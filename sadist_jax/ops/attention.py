@@ -26,18 +26,19 @@ CUDNN_MAX_HEAD_DIM = 256  # Hopper; the kernel refuses more
 
 
 def attention(
-    q: Float[Array, "b t n d"],
-    k: Float[Array, "b s n d"],
-    v: Float[Array, "b s n d"],
+    q: Float[Array, "*b t n d"],
+    k: Float[Array, "*b s n d"],
+    v: Float[Array, "*b s n d"],
     *,
-    relative: tuple[Float[Array, "b t n r"], Float[Array, "b t n c"]] | None = None,
-    where: Bool[Array, "b s"] | None = None,
+    relative: tuple[Float[Array, "*b t n r"], Float[Array, "*b t n c"]] | None = None,
+    where: Bool[Array, "*b s"] | None = None,
     implementation: Implementation | None = None,
-) -> Float[Array, "b t n d"]:
+) -> Float[Array, "*b t n d"]:
     """softmax(q k^T / sqrt(d) + relative positions) v, per image and head.
 
     Args:
-      q, k, v: queries, keys, values: (batch, tokens, heads, head dim).
+      q, k, v: queries, keys, values: (batch, tokens, heads, head dim). There may be more batch axes where queries or
+        keys are few (`FEW`), and of those axes one side may have 1 where the other has many.
       relative: (rel_h, rel_w) scores of each query with each of the r rows and c columns of keys, s = r * c.
       where: keys that take part; a row without any gives the mean of v, never NaN.
       implementation: None chooses by device, dtype and size.
@@ -49,7 +50,7 @@ def attention(
         return _blocks(q, k, v, relative, where)
     relative = relative and tuple(jnp.swapaxes(x, -3, -2) for x in relative)
     heads_first = [jnp.swapaxes(x, -3, -2) for x in (q, k, v)]
-    where = None if where is None else where[:, None]
+    where = None if where is None else where[..., None, :]
     return jnp.swapaxes(_plain(*heads_first, relative, where), -3, -2)
 
 
@@ -65,7 +66,7 @@ def choose(q: Array, k: Array, where: Array | None) -> Implementation:
 
 
 def _plain(q, k, v, relative, where):
-    """(..., t, d), (..., s, d), (..., s, d) -> (..., t, d). The division comes after the product with v: s/d times less work."""
+    """Heads first. The division comes after the product with v: s / d times less work."""
     scores = jnp.einsum("...td,...sd->...ts", q * q.shape[-1] ** -0.5, k, preferred_element_type=wide(q))
     if relative is not None:
         rel_h, rel_w = relative
@@ -79,10 +80,10 @@ def _plain(q, k, v, relative, where):
 
 
 def _blocks(q, k, v, relative, where):
-    """Windows (few tokens): one image at a time, all heads. Otherwise one head at a time, BLOCK query rows at a time."""
+    """Windows (few tokens): one image at a time, all heads. Otherwise one head and BLOCK query rows at a time."""
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
     relative = relative and tuple(jnp.swapaxes(x, 1, 2) for x in relative)
-    b, n, t, _ = q.shape
+    t = q.shape[2]
     rows = None if t <= BLOCK else next(r for r in range(BLOCK, 0, -1) if t % r == 0)
     # a backward pass recomputes the scores of a block: saving them would be the full matrix again
     block = jax.checkpoint(_plain)

@@ -17,7 +17,9 @@ Method = Literal["bilinear", "bicubic"]
 CUBIC_A = -0.75  # PyTorch's; Keys 1981 (and jax, Pillow) take -0.5
 
 
-def resize(x: Float[Array, "... h w c"], size: tuple[int, int], method: Method = "bilinear") -> Float[Array, "... H W c"]:
+def resize(
+    x: Float[Array, "... h w c"], size: tuple[int, int], method: Method = "bilinear"
+) -> Float[Array, "... H W c"]:
     """Resize the two axes before the last to `size` = (H, W).
 
     Equal to torch.nn.functional.interpolate(mode=method, align_corners=False, antialias=False); at least float32 inside.

@@ -19,7 +19,7 @@ FLOORS = [  # lowest first; a room sees the floors below its own, and itself
     ["ops", "codecs"],
     ["losses", "nn"],
     ["models", "adapt", "parallel", "data", "weights"],
-    ["methods", "predict", "evals", "load"],
+    ["methods", "predict", "evals", "pretrained"],
     ["train", "interop"],
     ["cli"],
     ["__main__"],

@@ -13,7 +13,19 @@ import json
 import shutil
 from pathlib import Path
 
-SKIMAGE = ("astronaut", "brick", "chelsea", "coffee", "coins", "grass", "gravel", "hubble_deep_field", "ihc", "moon", "rocket")
+SKIMAGE = (
+    "astronaut",
+    "brick",
+    "chelsea",
+    "coffee",
+    "coins",
+    "grass",
+    "gravel",
+    "hubble_deep_field",
+    "ihc",
+    "moon",
+    "rocket",
+)
 SKLEARN = ("china", "flower")
 
 
@@ -23,7 +35,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/sam_mini"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    print(f"{write_coco(args.coco200, args.out)} COCO photos, {copy_package_photos(args.out / 'photos')} package photos")
+    print(
+        f"{write_coco(args.coco200, args.out)} COCO photos, {copy_package_photos(args.out / 'photos')} package photos"
+    )
 
 
 def write_coco(coco200: Path, out: Path) -> int:

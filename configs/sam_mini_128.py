@@ -36,7 +36,7 @@ def data(side: int, scene_side: int) -> Data:
 def config() -> Run:
     return Run(
         name="sam_mini_128",
-        method=Promptable(Sam.mini(), Clicks(rounds=3, quiet_rounds=0)),
+        method=Promptable(Sam.mini(), Clicks(rounds=3, quiet_rounds=0), remat=False),
         data=data(128, 176),
         steps=2500,
         global_batch=16,

@@ -2,4 +2,4 @@
 
 
 class BadInput(ValueError):
-    """One clear sentence that names the file or option and the remedy; the command line prints it and exits with code 2."""
+    """One clear sentence that names the file or option and the remedy; the command line prints it, exit code 2."""

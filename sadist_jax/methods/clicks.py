@@ -69,14 +69,23 @@ class Clicks:
         side = target.shape[-2] * scale
         box = points.jitter_box(shake, edges, size, cap=points.BOX_NOISE_CAP * side / SAM_SIDE).reshape(2, 2)
         slots = jnp.zeros((self.slots, 2)).at[:2].set(box).at[2].set(to_frame(xy, scale))
-        kinds = jnp.where(is_box, jnp.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, EMPTY]), jnp.array([EMPTY, EMPTY, FOREGROUND]))
+        kinds = jnp.where(
+            is_box, jnp.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, EMPTY]), jnp.array([EMPTY, EMPTY, FOREGROUND])
+        )
         labels = jnp.full(self.slots, EMPTY).at[:3].set(kinds)
         return jnp.where((labels == EMPTY)[:, None], 0, slots), labels, is_box
 
     def correct(
-        self, key: Key, prediction: Bool[Array, "h w"], target: Bool[Array, "h w"], valid: Bool[Array, "h w"], scale: int,
-        slots: Float[Array, "n 2"], labels: Int[Array, " n"], add: Bool[Array, ""],
-    ) -> tuple[Float[Array, "n 2"], Int[Array, " n"]]:  # fmt: skip
+        self,
+        key: Key,
+        prediction: Bool[Array, "h w"],
+        target: Bool[Array, "h w"],
+        valid: Bool[Array, "h w"],
+        scale: int,
+        slots: Float[Array, "n 2"],
+        labels: Int[Array, " n"],
+        add: Bool[Array, ""],
+    ) -> tuple[Float[Array, "n 2"], Int[Array, " n"]]:
         """Put a click from the error region into the first free click slot, if `add`."""
         xy, label = points.sample_error_click(key, prediction, target, valid)
         free = (labels == EMPTY) & (jnp.arange(self.slots) >= BOX_SLOTS)

@@ -35,6 +35,7 @@ class Promptable:
       that, as SAM; 'always': every round, as EfficientSAM, whose token 0 is untrained.
     box_multimask: whether a lone box counts as ambiguous (the paper does not say; SAM-2's configuration says no).
     iou_of: which predicted IoUs are trained: of 'all' masks in play (SAM-2's `supervise_all_iou`), or of the 'best'.
+    remat: predict each round again in the backward pass: the activations of eleven decoders do not fit otherwise.
 
     Batch: image uint8 (B, S, S, 3), size (B, 2), masks {0, 1} (B, K, S, S), instance bool (B, K), index, weight (B,).
     Losses are taken at the resolution of the mask logits; a target pixel is set where half of its area is.
@@ -50,6 +51,7 @@ class Promptable:
     focal_gamma: float = FOCAL_GAMMA
     dice_weight: float = DICE_WEIGHT
     iou_weight: float = IOU_WEIGHT
+    remat: bool = True
 
     @classmethod
     def tiny(cls) -> tuple["Promptable", dict[str, np.ndarray]]:
@@ -85,25 +87,26 @@ class Promptable:
         start = jax.vmap(jax.vmap(lambda k, t, s: self.clicks.start(k, t, s, scale), (0, 0, None)))
         slots, labels, is_box = start(_keys(start_key, batch["index"], target.shape[1]), target, batch["size"])
 
-        # the backward pass predicts each round again: activations of eleven decoders would not fit
-        @jax.checkpoint
         def one_round(carry, x):
             slots, labels, feedback = carry
             number, add = x
             logits, iou = self._decode(params, embedding, slots, labels, feedback, number > 0)
             first = (number == 0) & (~is_box | self.box_multimask)
             in_play = self._in_play(first)
-            per_round, best = self._terms(logits, iou, target, valid, in_play)
+            per_round = self._terms(logits, iou, target, valid, in_play)
             shown = jnp.where(in_play, iou, -jnp.inf).argmax(-1)[..., None, None, None]
             feedback = jax.lax.stop_gradient(jnp.take_along_axis(logits, shown, 2)[:, :, 0])
             keys = _keys(jax.random.fold_in(correct_key, number), batch["index"], target.shape[1])
-            correct = jax.vmap(jax.vmap(self.clicks.correct, (0, 0, 0, None, None, 0, 0, None)), (0, 0, 0, 0, None, 0, 0, None))
+            correct = jax.vmap(
+                jax.vmap(self.clicks.correct, (0, 0, 0, None, None, 0, 0, None)), (0, 0, 0, 0, None, 0, 0, None)
+            )
             slots, labels = correct(keys, feedback > 0, target, valid, scale, slots, labels, add)
             true_iou = mask_iou(feedback > 0, target, where=valid[:, None])
             return (slots, labels, feedback), per_round | {"shown_iou": true_iou}
 
         numbers = jnp.arange(self.clicks.rounds)
         carry = (slots, labels, jnp.zeros(target.shape, jnp.float32))
+        one_round = jax.checkpoint(one_round) if self.remat else one_round
         _, rounds = jax.lax.scan(one_round, carry, (numbers, self.clicks.schedule(quiet_key)))
 
         total = weight.sum()
@@ -130,7 +133,7 @@ class Promptable:
     def _terms(
         self, logits: Float[Array, "b k 4 h w"], iou: Float[Array, "b k 4"], target: Bool[Array, "b k h w"],
         valid: Bool[Array, "b h w"], in_play: Bool[Array, "b k 4"],
-    ) -> tuple[dict[str, Float[Array, "b k"]], Array]:  # fmt: skip
+    ) -> dict[str, Float[Array, "b k"]]:  # fmt: skip
         """Losses of the mask in play with the lowest mask loss: back-propagated through that one only."""
         target, where = target[:, :, None], valid[:, None, None]
         focal = losses.focal_mask(logits, target, alpha=self.focal_alpha, gamma=self.focal_gamma, where=where)
@@ -141,7 +144,7 @@ class Promptable:
         chosen = jax.nn.one_hot(best, NUM_MASKS)
         scored = in_play if self.iou_of == "all" else chosen
         picked = {"focal": (focal * chosen).sum(-1), "dice": (dice * chosen).sum(-1)}
-        return picked | {"iou": (regression * scored).sum(-1) / scored.sum(-1)}, best
+        return picked | {"iou": (regression * scored).sum(-1) / scored.sum(-1)}
 
 
 def _keys(key: Key, index: Array, instances: int) -> Key:

@@ -44,9 +44,13 @@ class Sami:
         expected = (self.student.dim, self.teacher.dim, self.student.grid)
         got = (self.decoder.in_dim, self.decoder.out_dim, self.decoder.grid)
         if expected != got:
-            raise ValueError(f"the decoder's (in_dim, out_dim, grid) = {got} must be {expected}: student's dim, teacher's, grid")
+            raise ValueError(
+                f"the decoder's (in_dim, out_dim, grid) = {got} must be {expected}: student's dim, teacher's, grid"
+            )
         if not 0 < self.kept < self.student.grid**2:
-            raise ValueError(f"mask_ratio {self.mask_ratio} leaves {self.kept} of {self.student.grid**2} tokens visible")
+            raise ValueError(
+                f"mask_ratio {self.mask_ratio} leaves {self.kept} of {self.student.grid**2} tokens visible"
+            )
 
     @classmethod
     def make(cls, student: Vit, teacher: SamFeatures, **options) -> "Sami":

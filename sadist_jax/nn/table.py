@@ -69,7 +69,7 @@ def count(table: Table) -> int:
 
 
 def from_reference(table: Table, state: Mapping[str, np.ndarray], source: str = "the checkpoint") -> Params:
-    """Reference state dict {name: array} -> our params (NumPy, dtype kept). Raises BadInput listing every disagreement."""
+    """Reference state dict {name: array} -> our params (NumPy, same dtypes). BadInput lists every disagreement."""
     leaves = tree.flatten(table)
     wanted = {name: leaf.reference_shape for name, leaf in leaves.items()}
     problems = tree.difference(wanted, {name: np.shape(value) for name, value in state.items()})
@@ -79,7 +79,7 @@ def from_reference(table: Table, state: Mapping[str, np.ndarray], source: str = 
 
 
 def to_reference(table: Table, params: Params) -> dict[str, np.ndarray]:
-    """Our params -> reference state dict {name: array}, contiguous NumPy. Raises BadInput listing every disagreement."""
+    """Our params -> reference state dict {name: array}, contiguous NumPy. BadInput lists every disagreement."""
     leaves, flat = tree.flatten(table), tree.flatten(params)
     problems = tree.difference({n: leaf.shape for n, leaf in leaves.items()}, {n: v.shape for n, v in flat.items()})
     if problems:

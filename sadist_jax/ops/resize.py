@@ -22,7 +22,7 @@ def resize(
 ) -> Float[Array, "... H W c"]:
     """Resize the two axes before the last to `size` = (H, W).
 
-    Equal to torch.nn.functional.interpolate(mode=method, align_corners=False, antialias=False); at least float32 inside.
+    Equal to torch.nn.functional.interpolate(mode=method, align_corners=False, antialias=False), in float32 or wider.
     """
     rows, cols = (matrix(old, new, method).astype(wide(x)) for old, new in zip(x.shape[-3:-1], size, strict=True))
     y = jnp.einsum("...hwc,Hh->...Hwc", widen(x), rows, precision=jax.lax.Precision.HIGHEST)

@@ -10,7 +10,7 @@ PACKAGE = "sadist_jax"
 
 @dataclasses.dataclass(frozen=True)
 class Import:
-    """`importer` imports `target` (dotted names) in `line`; `at_start`: outside functions, so on import."""
+    """`importer` imports `target` (dotted names) in `line`; `at_start`: run on import, so outside functions."""
 
     importer: str
     target: str
@@ -54,8 +54,13 @@ def _walk(node: ast.AST, at_start: bool) -> Iterator[tuple[ast.Import | ast.Impo
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child, at_start
-        inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or _is_for_types(child)
         yield from _walk(child, at_start and not inside)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    """`if TYPE_CHECKING:` is read by type checkers and never run."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _targets(node: ast.Import | ast.ImportFrom, module: str, is_package: bool, sources: Mapping[str, str]) -> list[str]:

@@ -3,7 +3,7 @@
 Paper: Kirillov et al. 2023, "Segment Anything", app. A (losses, prompts), at a size for CPUs.
 Command: python benchmarks/mini_teacher_data.py --coco200 DIR --out data/sam_mini
          sadist train configs/sam_mini_128.py
-Hardware: see sadist_jax/weights/sam_mini.md for the hours of the shipped weights.
+Hardware and number: see sadist_jax/weights/sam_mini.md, the card of the shipped weights.
 Data: three quarters generated scenes with surfaces and outlines of photos, one quarter 26 COCO photos with panoptic
 segments, all of which may be redistributed. Next: configs/sam_mini.py.
 """

@@ -1,6 +1,7 @@
 """Images and instance masks in the frame of a promptable model."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class Promptable:
     that cover more than 90% of the image").
 
     size: S of the model.
+    fit: 'pad' keeps the aspect ratio, as SAM; 'stretch' fills the square, as EfficientSAM. Jitter always pads.
     instances: K, rows for masks.
     jitter: large-scale jitter, the range of the factor on the longest side, e.g. (0.1, 2.0); None: no augmentation,
         as in SAM's last training and in EfficientSAM's.
@@ -35,6 +37,7 @@ class Promptable:
     """
 
     size: int = 1024
+    fit: Literal["pad", "stretch"] = "pad"
     instances: int = 16
     jitter: tuple[float, float] | None = None
     flip: bool = False
@@ -84,7 +87,7 @@ class Promptable:
     def _place(self, hw: tuple[int, int], rng: np.random.Generator) -> Jitter:
         if self.jitter is not None:
             return crops.sample_jitter(hw, self.size, rng, self.jitter)
-        content = longest_side_shape(hw, self.size)
+        content = longest_side_shape(hw, self.size) if self.fit == "pad" else (self.size, self.size)
         return Jitter(content, (0, 0), content)
 
     def _usable(self, mask: np.ndarray, content: tuple[int, int]) -> bool:

@@ -5,7 +5,6 @@ from (seed, p). Step s of a run uses positions s * global_batch ... (s + 1) * gl
 h-th contiguous slice of them. So the only state of the pipeline is the step, and resuming is `start_step`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,10 +13,9 @@ import numpy as np
 from sadist_jax.data import order
 from sadist_jax.data.quarantine import Quarantine
 from sadist_jax.data.sample import Reader, Row, Sample, Unreadable
-from sadist_jax.data.workers import prefetch
+from sadist_jax.data.workers import Batch, Stream, prefetch
 from sadist_jax.errors import BadInput
 
-Batch = dict[str, np.ndarray]
 _ENDLESS = 2**48  # steps
 _SUBSTITUTES = 100
 
@@ -46,7 +44,7 @@ def batches(
     workers: int = 0,
     shuffle: bool = True,
     quarantine: Quarantine | None = None,
-) -> Iterator[Batch]:
+) -> Stream:
     """This host's part of the batches of steps start_step, start_step + 1, ... without end.
 
     Every batch has what the transform gives, with a leading axis of global_batch / num_hosts, and
@@ -87,7 +85,7 @@ def one_pass(
     host: int = 0,
     workers: int = 0,
     quarantine: Quarantine | None = None,
-) -> Iterator[Batch]:
+) -> Stream:
     """Every sample once, in the source's order, for evaluation: `index` is the index into the source.
 
     The last batch is filled up with rows of weight 0, so that every host makes the same number of calls. Samples in
@@ -201,5 +199,5 @@ def _local_slice(global_batch: int, num_hosts: int, host: int) -> slice:
     return slice(host * local, (host + 1) * local)
 
 
-def _stream(source: _Batches, workers: int) -> Iterator[Batch]:
+def _stream(source: _Batches, workers: int) -> Stream:
     return prefetch(source, source.nbytes(), workers)

@@ -1,12 +1,22 @@
-"""Processes that prepare batches ahead of the step: grain's, made to behave when runs are stopped or killed."""
+"""Processes that prepare batches ahead of the step: grain's, made to behave when runs are stopped or killed.
 
+Batches come back as files in a folder of their own in shared memory, and only their names through grain's pipe. Grain
+could send the arrays themselves, but a worker that dies in the middle of a long message leaves its reader waiting
+forever, and one that overfills /dev/shm (64 MB in many containers) through a memory map dies by SIGBUS.
+"""
+
+import errno
 import multiprocessing
-import multiprocessing.util
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +27,7 @@ from sadist_jax.errors import BadInput
 Batch = dict[str, np.ndarray]
 _THREADS = 2  # that prepare items in this process when there are no workers; Pillow decodes without the GIL
 _SHARED_MEMORY = "/dev/shm"
-_LAST_WORDS = 0.5  # seconds that a worker has to hand over what it has put into a pipe when it ends
+_AHEAD = 4  # items of a worker that can exist at a time: being made, in two queues, being read
 
 
 class Items(Protocol):
@@ -28,7 +38,24 @@ class Items(Protocol):
     def __getitem__(self, index: int) -> Batch: ...
 
 
-def prefetch(source: Items, nbytes: int, workers: int) -> Iterator[Batch]:
+class Stream(Iterator[Batch]):
+    """Iterator that ends its workers when it is closed, dropped, or when Python exits."""
+
+    def __init__(self, iterator: Any, folder: str | None):
+        self._open = [iterator]
+        self._end = weakref.finalize(self, _end, self._open, folder)
+
+    def __next__(self) -> Batch:
+        if not self._open:
+            raise StopIteration
+        item = next(self._open[0])
+        return _read(item) if "path" in item else item
+
+    def close(self) -> None:
+        self._end()
+
+
+def prefetch(source: Items, nbytes: int, workers: int) -> Stream:
     """source[0], source[1], ... prepared ahead by processes, or by threads when `workers` is 0.
 
     Args:
@@ -40,14 +67,73 @@ def prefetch(source: Items, nbytes: int, workers: int) -> Iterator[Batch]:
 
     if workers < 0:
         raise BadInput(f"workers is {workers}; it must be 0 (threads of this process) or more")
-    threads = 0 if workers else _THREADS
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-    stream = grain.MapDataset.source(source).to_iter_dataset(options)
-    if workers:
-        _parse_flags()
-        stream = grain.experimental.WithOptionsIterDataset(stream, _exchange(nbytes, workers))
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_settle)
-    return _until_closed(iter(stream))
+    if not workers:
+        options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_THREADS)
+        return Stream(iter(grain.MapDataset.source(source).to_iter_dataset(options)), None)
+    _parse_flags()
+    folder = _make_folder(_AHEAD * workers * nbytes)
+    items = grain.MapDataset.source(_Filed(source, folder))
+    stream = items.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    options = grain.MultiprocessingOptions(num_workers=workers)
+    return Stream(iter(stream.mp_prefetch(options, worker_init_fn=partial(_settle, folder))), folder)
+
+
+@dataclass(frozen=True)
+class _Filed:
+    """Items of a source as files: {"path", "names"}, the arrays one after the other in the file."""
+
+    source: Items
+    folder: str
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __repr__(self) -> str:
+        return repr(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = self.source[index]
+        path = Path(self.folder, f"{os.getpid()}-{index}")
+        try:
+            with path.open("wb") as file:
+                for value in item.values():
+                    np.save(file, value, allow_pickle=False)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            path.unlink(missing_ok=True)
+            message = f"{self.folder} is full, so no batch can be handed over; make room, or use fewer workers"
+            raise BadInput(message) from None
+        return {"path": str(path), "names": tuple(item)}
+
+
+def _read(item: dict[str, Any]) -> Batch:
+    with open(item["path"], "rb") as file:
+        batch = {name: np.load(file, allow_pickle=False) for name in item["names"]}
+    os.unlink(item["path"])
+    return batch
+
+
+def _end(open_iterators: list[Any], folder: str | None) -> None:
+    while open_iterators:
+        open_iterators.pop().close()
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_folder(nbytes: int) -> str:
+    """New folder for items: in shared memory where they take less than half of what is free, else on disk.
+
+    Removes folders of processes that are gone: a machine that kills all processes of a run at once leaves nobody to.
+    """
+    base = Path(_SHARED_MEMORY)
+    if not base.is_dir() or not os.access(base, os.W_OK) or shutil.disk_usage(base).free < 2 * nbytes:
+        base = Path(tempfile.gettempdir())
+    for old in base.glob("sadist-*-*"):
+        pid = old.name.split("-")[1]
+        if pid.isdigit() and not Path("/proc", pid).exists() and Path("/proc").is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"sadist-{os.getpid()}-", dir=base)
 
 
 def _parse_flags() -> None:
@@ -57,29 +143,7 @@ def _parse_flags() -> None:
         flags.FLAGS.mark_as_parsed()
 
 
-def _until_closed(iterator: Any) -> Iterator[Batch]:
-    try:
-        for batch in iterator:
-            # what comes in shared memory is copied, so that the memory goes back whoever keeps the batch
-            yield {name: value if type(value) is np.ndarray else np.array(value) for name, value in batch.items()}
-    finally:
-        iterator.close()
-
-
-def _exchange(nbytes: int, workers: int) -> Any:
-    """How items come from the workers: through shared memory where it is large enough, else through a pipe.
-
-    In a container /dev/shm often has 64 MB; a worker that writes beyond it is killed by SIGBUS.
-    """
-    import grain
-
-    needed = 4 * workers * nbytes
-    disk = os.statvfs(_SHARED_MEMORY) if Path(_SHARED_MEMORY).is_dir() else None
-    room = disk.f_bavail * disk.f_frsize if disk else 0
-    return grain.experimental.DatasetOptions(min_shm_size=2**16 if needed < room else 2**62)
-
-
-def _settle(worker: int, workers: int) -> None:
+def _settle(folder: str, worker: int, workers: int) -> None:
     """First act of a worker process: its life is its parent's.
 
     A terminal's Ctrl-C and a scheduler's SIGTERM reach the whole process group; the parent needs its workers to finish
@@ -92,13 +156,7 @@ def _settle(worker: int, workers: int) -> None:
     def follow() -> None:
         if parent is not None:
             parent.join()
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
-    def leave() -> None:
-        timer = threading.Timer(_LAST_WORDS, os._exit, (0,))
-        timer.daemon = True
-        timer.start()
-
     threading.Thread(target=follow, daemon=True, name="follow-parent").start()
-    # a worker that ends would wait until somebody reads the batch that it has put into a full pipe
-    multiprocessing.util.Finalize(None, leave, exitpriority=100)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -218,11 +219,23 @@ def test_worker_processes_give_the_same_batches_beside_a_running_jax(noisy, tmp_
         monkeypatch.setattr(loaders, "_SHARED_MEMORY", shared_memory)
         quarantine = Quarantine(str(tmp_path / f"{workers}.jsonl"), 0.3)
         options = {"seed": 1, "global_batch": 4, "start_step": 2, "quarantine": quarantine}
-        runs.append(take(batches(noisy, SamiCrops(size=160), workers=workers, **options), 5))  # large: shared memory
+        runs.append(take(batches(noisy, CROPS, workers=workers, **options), 5))
         assert listed(tmp_path / f"{workers}.jsonl") == {"2.png"}
     assert same(runs[0], runs[1])
     assert same(runs[0], runs[2])
-    assert all(type(value) is np.ndarray for value in runs[1][0].values())
+    assert not left_over(os.getpid())
+
+
+def test_batches_of_a_run_that_was_killed_whole_are_removed_by_the_next(tmp_path, monkeypatch):
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    (tmp_path / f"sadist-{int(gone.stdout)}-x").mkdir()
+    (tmp_path / f"sadist-{os.getpid()}-y").mkdir()
+    monkeypatch.setattr(loaders, "_SHARED_MEMORY", str(tmp_path))
+    new = Path(loaders._make_folder(1))
+    assert set(tmp_path.iterdir()) == {tmp_path / f"sadist-{os.getpid()}-y", new}
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "disk"))
+    (tmp_path / "disk").mkdir()
+    assert Path(loaders._make_folder(2**62)).parent == tmp_path / "disk"  # too large for the shared memory
 
 
 @pytest.mark.processes
@@ -262,10 +275,16 @@ def test_workers_outlive_sigterm_but_not_their_parent(grey, tmp_path):
         run.stdin.flush()
         assert run.stdout.readline().strip() == "20"  # ten batches of two further
         run.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(worker)
+    assert not left_over(run.pid)
+
+
+def left_over(pid):
+    """Batches that nobody will read."""
+    return [f for base in ("/dev/shm", tempfile.gettempdir()) for f in Path(base).glob(f"sadist-{pid}-*")]
 
 
 def alive(pid):

@@ -38,8 +38,11 @@ def main(argv: Sequence[str]) -> int:
         print(summary(run))
         return 0
     from sadist_jax.train.loop import train
+    from sadist_jax.train.outcome import REPORT
+    from sadist_jax.train.start import PARAMS
 
-    print(f"done: {train(run)}")
+    directory = train(run)
+    print(f"done: {directory / PARAMS} and {directory / REPORT}")
     return 0
 
 

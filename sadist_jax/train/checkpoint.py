@@ -20,8 +20,9 @@ from sadist_jax import tree
 from sadist_jax.errors import BadInput
 from sadist_jax.parallel import hosts
 from sadist_jax.train.state import State
+from sadist_jax.typing import Params
 
-FOLDER, BROKEN = "checkpoints", "broken"  # in the directory of the run
+FOLDER, BROKEN, HELD = "checkpoints", "broken", "held"  # in the directory of the run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,24 +152,39 @@ class Checkpoints:
         self._manager.close()
 
 
+def save_held(directory: Path, held: Params) -> None:
+    """Save the parameters that a run does not move, once, beside its checkpoints."""
+    if tree.flatten(held):
+        with ocp.StandardCheckpointer() as writer:
+            writer.save(Path(directory).absolute() / HELD, held, force=True)
+
+
 def read_params(directory: Path) -> dict[str, np.ndarray]:
-    """{leaf name: value} of the parameters in the newest readable checkpoint of a run; changes nothing there.
+    """{leaf name: value} of all parameters of a run, as of its newest readable checkpoint; changes nothing there.
 
     Raises:
       BadInput: there is none.
     """
+    held = Path(directory).absolute() / HELD
     folder = Path(directory).absolute() / FOLDER
     steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdigit()), reverse=True)
     for step in steps:
         try:
-            with ocp.PyTreeCheckpointer() as reader:
-                there = reader.metadata(folder / str(step) / "state").item_metadata.tree["params"]
-                plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), there)
-                args = ocp.args.PyTreeRestore({"params": there}, {"params": plain}, partial_restore=True)
-                return tree.flatten(reader.restore(folder / str(step) / "state", args=args)["params"])
+            moved = _read_part(folder / str(step) / "state", "params")
+            return moved | (_read_part(held) if held.exists() else {})
         except Exception as error:  # as above
             warnings.warn(f"checkpoint {folder / str(step)} cannot be read ({_first_line(error)})", stacklevel=2)
     raise BadInput(f"{directory} holds neither weights nor a checkpoint that can be read; name a run that has saved")
+
+
+def _read_part(path: Path, key: str | None = None) -> dict[str, np.ndarray]:
+    """{leaf name: value} of a saved tree, or of its branch `key`."""
+    with ocp.PyTreeCheckpointer() as reader:
+        there = reader.metadata(path).item_metadata.tree
+        there = there if key is None else {key: there[key]}
+        plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), there)
+        found = reader.restore(path, args=ocp.args.PyTreeRestore(there, plain, partial_restore=True))
+        return tree.flatten(found if key is None else found[key])
 
 
 def _named(state: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sadist_jax.errors import BadInput
 from sadist_jax.parallel import hosts
 from sadist_jax.train import optim, outcome, plan, start
 from sadist_jax.train import run as runs
-from sadist_jax.train.checkpoint import Checkpoints
+from sadist_jax.train.checkpoint import Checkpoints, save_held
 from sadist_jax.train.log import Log
 from sadist_jax.train.metrics import Meter
 from sadist_jax.train.plan import Plan
@@ -42,7 +42,7 @@ def train(run: Run) -> Path:
     frozen, identity["frozen"] = _frozen(run, job)
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(closing(Checkpoints(directory, run.checkpoint, identity, runs.as_json(run))))
-        state, position = _first_state(run, job, saved)
+        state, position = _first_state(run, job, saved, frozen)
         first = int(state.step)
         if hosts.index() == 0:  # not before: a run that is refused must leave no trace
             (directory / CONFIG).write_text(json.dumps(runs.as_json(run), indent=2) + "\n", encoding="utf-8")
@@ -58,7 +58,7 @@ def train(run: Run) -> Path:
             _write(log, meter.push(step, metrics, batch["index"]))  # waits for the step before, while this one runs
             if meter.skipped_in_a_row >= run.max_skipped:
                 raise BadInput(_diverged(run, step - 1))
-            due = [e for e in run.evals if step % e.every == 0 or step == run.steps]
+            due = [e for e in run.evals if (e.every and step % e.every == 0) or step == run.steps]
             save = step % run.checkpoint.every == 0 or step == run.steps
             if due or save:
                 _write(log, meter.read(last=step == run.steps))
@@ -102,9 +102,11 @@ def _frozen(run: Run, job: Plan) -> tuple[Params, str]:
     return job.create_frozen(values), digest(values)
 
 
-def _first_state(run: Run, job: Plan, saved: Checkpoints) -> tuple[State, Mapping[str, Any]]:
-    """(state, position) of the newest checkpoint, or of a new run."""
+def _first_state(run: Run, job: Plan, saved: Checkpoints, frozen: Params) -> tuple[State, Mapping[str, Any]]:
+    """(state, position) of the newest checkpoint, or of a new run; saves what will not change."""
     restored = saved.restore(job.template, accept=run.resume.accept)
+    if restored is None or run.resume.accept:
+        save_held(run.directory, job.layout.split(frozen)[0])
     if restored is not None:
         return restored.state, restored.meta["position"]
     moving = tree.flatten(tree.merge(job.layout.params, job.layout.extra)).keys()

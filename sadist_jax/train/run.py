@@ -42,9 +42,10 @@ class Data:
 class Evaluation:
     """A look at the model in between: `evaluate(method, params, frozen, extra) -> {name: number or picture}`.
 
-    Done every `every` steps and after the last. Numbers are logged as "<name>/<name of the number>"; pictures (H, W, 3)
-    uint8 are kept, the newest of each name, for the report. `average`: of the averaged parameters (Optim.ema) instead
-    of the latest. Every host calls it, with the same weights, and must make the same collective calls.
+    Done every `every` steps (0: never in between) and after the last. Numbers are logged as "<name>/<name of the
+    number>"; pictures (H, W, 3) uint8 are kept, the newest of each name, for the report. `average`: of the averaged
+    parameters (Optim.ema) instead of the latest. Every host calls it, with the same weights, and must make the same
+    collective calls.
     """
 
     name: str

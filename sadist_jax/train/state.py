@@ -41,10 +41,15 @@ class Layout:
 
     def rejoin(self, params: Params, frozen: Params) -> tuple[Params, Params]:
         """(params, frozen) as the method knows them."""
+        held, own = self.split(frozen)
+        return tree.merge(params, held), own
+
+    def split(self, frozen: Params) -> tuple[Params, Params]:
+        """(parameters that this run holds still, what the method itself freezes)."""
         flat = tree.flatten(frozen)
         held = {name: value for name, value in flat.items() if name in self.held}
-        rest = {name: value for name, value in flat.items() if name not in self.held}
-        return tree.merge(params, tree.unflatten(held)), tree.unflatten(rest)
+        own = {name: value for name, value in flat.items() if name not in self.held}
+        return tree.unflatten(held), tree.unflatten(own)
 
     def all(self) -> Table:
         """Every leaf of the run. Raises ValueError where a name appears twice: no pattern could tell them apart."""

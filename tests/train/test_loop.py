@@ -123,13 +123,16 @@ def test_a_run_starts_from_another(unbroken, tmp_path):
 
 
 def test_an_unfinished_run_gives_its_newest_checkpoint(tmp_path):
-    run = run_in(tmp_path / "toy")
+    """With the parameters that it froze, which its checkpoints do not repeat."""
+    run = run_in(tmp_path / "toy", freeze=(r"student\.head\..*",))
     with pytest.raises(Stopped):
         train(dataclasses.replace(run, evals=(Evaluation("stop", 9, stop),)))
     found = start.read(str(run.directory))
-    state = last_state(run)
+    state, job = last_state(run), loop.plan_of(run)
     assert (int(state.step), found.reference) == (8, False)
-    assert_same_bits(dict(found.leaves), tree.flatten(state.params))
+    held = tree.flatten(job.create_frozen({})["student"]["head"])
+    expected = tree.flatten(state.params) | {f"student.head.{name}": value for name, value in held.items()}
+    assert_same_bits(dict(found.leaves), expected)
 
 
 def test_evals_are_logged_and_their_pictures_kept(tmp_path):

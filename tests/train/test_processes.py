@@ -81,6 +81,7 @@ def steps_begun(out: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+@pytest.mark.timeout(1800)  # a minute on two idle cores
 @pytest.mark.processes
 def test_killed_five_times_it_ends_with_the_same_bits(tmp_path):
     """SIGKILL at five random steps, two loader workers; parameters, moments, average, sample ids and log are equal."""
@@ -105,6 +106,7 @@ def test_killed_five_times_it_ends_with_the_same_bits(tmp_path):
         assert (out / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
 
 
+@pytest.mark.timeout(1800)  # a minute on two idle cores
 @pytest.mark.processes
 def test_two_processes_train_as_one(tmp_path):
     """Two processes of two devices, leaves cut across both, against one process of four devices."""

@@ -66,6 +66,16 @@ def test_micro_batches_add_up_to_the_batch(whole, accumulate):
         np.testing.assert_allclose(pair, metrics[name], rtol=1e-5, atol=1e-7, err_msg=name)
 
 
+def test_the_pass_that_adds_the_weights_costs_nothing():
+    """The compiler drops the forward pass that the weights do not need: no more matrix products than without it."""
+
+    def products(accumulate):
+        job = make(devices=ONE, accumulate=accumulate)
+        return job.step.lower(job.template, job.frozen, rows()).compile().as_text().count(" dot(")
+
+    assert products(2) == products(1) > 0
+
+
 def test_the_loss_is_the_sum_of_the_terms(whole):
     metrics = whole[1]
     means = {name: total / weight for name, (total, weight) in metrics.items()}

@@ -37,8 +37,8 @@ def attention(
     """softmax(q k^T / sqrt(d) + relative positions) v, per image and head.
 
     Args:
-      q, k, v: queries, keys, values: (batch, tokens, heads, head dim). There may be more batch axes where queries or
-        keys are few (`FEW`), and of those axes one side may have 1 where the other has many.
+      q, k, v: queries, keys, values: (batch, tokens, heads, head dim). There may be more batch axes, and of those one
+        side may have 1 where the other has many; the whole score matrix is made then.
       relative: (rel_h, rel_w) scores of each query with each of the r rows and c columns of keys, s = r * c.
       where: keys that take part; a row without any gives the mean of v, never NaN.
       implementation: None chooses by device, dtype and size.
@@ -48,16 +48,15 @@ def attention(
         return _cudnn(q, k, v, relative)
     if chosen == "blocks":
         return _blocks(q, k, v, relative, where)
-    relative = relative and tuple(jnp.swapaxes(x, -3, -2) for x in relative)
-    heads_first = [jnp.swapaxes(x, -3, -2) for x in (q, k, v)]
+    q, k, v, relative = jax.tree.map(lambda x: jnp.swapaxes(x, -3, -2), (q, k, v, relative))
     where = None if where is None else where[..., None, :]
-    return jnp.swapaxes(_plain(*heads_first, relative, where), -3, -2)
+    return jnp.swapaxes(_plain(q, k, v, relative, where), -3, -2)
 
 
 def choose(q: Array, k: Array, where: Array | None) -> Implementation:
     """The fastest known implementation for these operands on the default device."""
     t, s = q.shape[-3], k.shape[-3]
-    if min(t, s) <= FEW or (max(t, s) <= BLOCK and jax.default_backend() != "cpu"):
+    if q.ndim > 4 or min(t, s) <= FEW or (max(t, s) <= BLOCK and jax.default_backend() != "cpu"):
         return "plain"
     low_precision = q.dtype in (jnp.float16, jnp.bfloat16)
     if jax.default_backend() == "gpu" and low_precision and where is None:
@@ -81,16 +80,15 @@ def _plain(q, k, v, relative, where):
 
 def _blocks(q, k, v, relative, where):
     """Windows (few tokens): one image at a time, all heads. Otherwise one head and BLOCK query rows at a time."""
-    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
-    relative = relative and tuple(jnp.swapaxes(x, 1, 2) for x in relative)
+    q, k, v, relative = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), (q, k, v, relative))
     t = q.shape[2]
-    rows = None if t <= BLOCK else next(r for r in range(BLOCK, 0, -1) if t % r == 0)
+    rows = next(r for r in range(min(t, BLOCK), 0, -1) if t % r == 0)
     # a backward pass recomputes the scores of a block: saving them would be the full matrix again
     block = jax.checkpoint(_plain)
 
     def image(args):
         q, k, v, relative, where = args
-        if rows is None:
+        if rows == t:
             return block(q, k, v, relative, where)
         return jax.lax.map(functools.partial(head, where), (q, k, v, relative))
 

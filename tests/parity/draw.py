@@ -11,9 +11,12 @@ import numpy as np
 from sadist_jax import tree
 from sadist_jax.nn.table import Table
 
-# The second part of a name. (Not a substring of it: "token" is also in "cross_attn_token_to_image", "embed" in
-# "patch_embed". Cross-attention with such weights has scores of hundreds and multiplies rounding by a thousand.)
-TOKENS = ("point_embeddings", "not_a_point_embed", "no_mask_embed", "iou_token", "mask_tokens")
+# Whole parts of a name, not pieces of them: "token" is also in "cross_attn_token_to_image", "embed" in "patch_embed".
+# Cross-attention with weights of this size has scores of hundreds and multiplies rounding by a thousand.
+TOKENS = {
+    "pos_embed", "mask_token", "point_embeddings", "not_a_point_embed", "no_mask_embed", "iou_token", "mask_tokens",
+    "invalid_points", "bbox_top_left_embeddings", "bbox_bottom_right_embeddings",
+}  # fmt: skip
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -32,7 +35,7 @@ def _moments(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return 0, 1
     if "rel_pos" in leaf:
         return 0, 0.7 * shape[1] ** -0.5  # scores of unit-variance queries: 0.7 for rows and for columns
-    if leaf == "pos_embed" or name.split(".")[1] in TOKENS:
+    if TOKENS & set(name.split(".")):
         return 0, 0.5
     if leaf == "bias":
         return 0.02, 0.1

@@ -49,7 +49,7 @@ def build(sam: Sam) -> modeling.Sam:
 
 
 def fit(image: np.ndarray, side: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """RGB uint8 image -> (1, side, side, 3) uint8, longest side resized by the official code; height and width of it."""
+    """RGB uint8 -> (1, side, side, 3) uint8, longest side resized by the official code; its height and width there."""
     image = ResizeLongestSide(side).apply_image(image)
     frame = np.zeros((1, side, side, 3), np.uint8)
     frame[0, : image.shape[0], : image.shape[1]] = image
@@ -64,18 +64,23 @@ def encode(model: modeling.Sam, frame: np.ndarray, size: tuple[int, int]) -> np.
 
 
 def decode(model: modeling.Sam, embedding: np.ndarray, case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (4, h, w) and predicted IoU (4,) of one prompt: the single mask, then the three of the multimask output."""
+    """Logits (4, h, w) and predicted IoU (4,) of one prompt."""
+    with torch.no_grad():
+        logits, iou = predict(model, torch.from_numpy(embedding).permute(0, 3, 1, 2), case)
+    return logits.numpy(), iou.numpy()
+
+
+def predict(model: modeling.Sam, embedding: torch.Tensor, case: Case) -> tuple[torch.Tensor, torch.Tensor]:
+    """One prompt as SamPredictor.predict_torch runs it: the single mask, then the three of the multimask output."""
     prompts = model.prompt_encoder
     points = None if case.points is None else (one(case.points), one(case.labels))
-    with torch.no_grad():
-        mask = None if case.mask is None else one(case.mask[None])
-        sparse, dense = prompts(points=points, boxes=one(case.box), masks=mask)
-        image = torch.from_numpy(embedding).permute(0, 3, 1, 2)
-        pairs = [
-            model.mask_decoder(image, prompts.get_dense_pe(), sparse, dense, multimask_output=several)
-            for several in (False, True)
-        ]
-    logits, iou = (torch.cat(parts, 1)[0].numpy() for parts in zip(*pairs, strict=True))
+    mask = None if case.mask is None else one(case.mask[None])
+    sparse, dense = prompts(points=points, boxes=one(case.box), masks=mask)
+    pairs = [
+        model.mask_decoder(embedding, prompts.get_dense_pe(), sparse, dense, multimask_output=several)
+        for several in (False, True)
+    ]
+    logits, iou = (torch.cat(parts, 1)[0] for parts in zip(*pairs, strict=True))
     return logits, iou
 
 

@@ -134,6 +134,15 @@ def test_flips_happen_half_of_the_time_for_image_and_masks():
     assert np.array_equal(still["image"][:40], picture)
 
 
+def test_stretch_fills_the_square_with_image_and_masks():
+    left = rectangle(HW, 0, 0, 40, 40)
+    picture = flat(0, *HW) + np.uint8(200) * left[..., None]
+    row = Promptable(size=40, instances=1, fit="stretch")(sample([left], image=picture), generator(0, 0))
+    assert row["size"].tolist() == [40, 40]
+    assert np.array_equal(row["masks"][0], rectangle((40, 40), 0, 0, 20, 40))
+    assert np.array_equal(row["image"][..., 0] > 100, row["masks"][0])
+
+
 def test_unlabelled_pictures_pass_with_weight_0():
     assert Promptable(size=40)(unlabelled(noise(*HW), "a"), generator(0, 0))["weight"] == 0
 

@@ -65,11 +65,12 @@ class Felzenszwalb:
 def in_box(regions: np.ndarray, box: np.ndarray, inside: float) -> np.ndarray:
     """(H, W) bool: the part inside the box, inclusive, of regions with more than `inside` of their area in it."""
     x0, y0, x1, y1 = np.round(box).astype(int)
-    filled = np.zeros(regions.shape, bool)
-    filled[y0 : y1 + 1, x0 : x1 + 1] = True
+    window = slice(y0, y1 + 1), slice(x0, x1 + 1)
     areas = np.bincount(regions.ravel())
-    mask = (np.bincount(regions[filled], minlength=areas.size) > inside * areas)[regions] & filled
-    return mask if mask.any() else filled
+    kept = (np.bincount(regions[window].ravel(), minlength=areas.size) > inside * areas)[regions[window]]
+    mask = np.zeros(regions.shape, bool)
+    mask[window] = kept if kept.any() else True
+    return mask
 
 
 def under_clicks(
@@ -85,3 +86,8 @@ def under_clicks(
         gaps = (rows[:, None] - y[here]) ** 2 + (columns[:, None] - x[here]) ** 2
         mask[rows, columns] = positive[here][gaps.argmin(1)] if contested == "split" else False
     return mask
+
+
+BOX = Felzenszwalb(200, 0.8, 50, inside=0.5)
+ONE_CLICK = Felzenszwalb(400, 0.8, 800)
+MORE_CLICKS = Felzenszwalb(200, 0.8, 200)

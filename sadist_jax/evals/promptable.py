@@ -139,7 +139,7 @@ class PromptedMasks:
         """All objects of an image at once, one call for each click."""
         for number in range(1, self.clicks + 1):
             busy = [user for user in users if user.ask is not None]
-            answers = reply([user.ask for user in busy]) if busy else []
+            answers = reply([user.ask for user in busy if user.ask]) if busy else []
             for user, answer in zip(busy, answers, strict=True):
                 user.see(answer)
             for user, score in zip(users, scores, strict=True):
@@ -156,23 +156,23 @@ class _User:
     def __init__(self, placement: str, target: np.ndarray, rng: np.random.Generator):
         self.placement, self.target, self.rng = placement, target, rng
         first = prompts.farthest_point(target) if placement == "farthest" else prompts.sample_point(target, rng)
-        self.ask: Ask | None = Ask(first[None], np.ones(1, np.int32))
+        self.points, self.labels = first[None], np.ones(1, np.int32)
+        self.ask: Ask | None = Ask(self.points, self.labels)
         self.score: dict[str, float] = {}
 
     def see(self, answer: Answer) -> None:
         """Score the answer to the click, and decide on the next."""
         best, self.score = _score("", answer, self.target)
-        shown, ask = answer.masks[best], self.ask
+        shown, logits = answer.masks[best], answer.low_res_logits
         if self.placement == "farthest":
             click = prompts.farthest_error_click(shown, self.target)
         else:
             click = prompts.error_click(shown, self.target, self.rng)
-        if click is None or ask is None:
+        if click is None:
             self.ask = None
             return
-        logits = answer.low_res_logits
-        points, labels = np.vstack([ask.points, click[0]]), np.append(ask.labels, np.int32(click[1]))
-        self.ask = Ask(points, labels, mask=None if logits is None else logits[best][None])
+        self.points, self.labels = np.vstack([self.points, click[0]]), np.append(self.labels, np.int32(click[1]))
+        self.ask = Ask(self.points, self.labels, mask=None if logits is None else logits[best][None])
 
 
 def ask_predictor(predictor: Any, *, single: bool = True, feedback: bool = True) -> Predict:

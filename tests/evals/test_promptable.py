@@ -95,8 +95,8 @@ def test_boxes_are_tight_and_inclusive():
 @pytest.mark.parametrize("placement", ["random", "farthest"])
 def test_clicks_fall_into_the_errors(placement):
     shown = rectangle(HW, 35, 10, 60, 30)  # misses the left half of LARGE and takes the band right of it
-    logits = np.arange(6.0).reshape(1, 2, 3)
-    predict = Recorder(lambda ask: Masks(shown[None], np.ones(1), logits))
+    logits = np.arange(12.0).reshape(2, 2, 3)
+    predict = Recorder(lambda ask: Masks(np.stack([LARGE, shown]), np.arange(2), logits))
     PromptedMasks(box=False, placements=(placement,)).update(sample(LARGE), predict)
     first, second, third = (call[0] for call in predict.calls)
     assert first.labels.tolist() == [1]
@@ -109,7 +109,7 @@ def test_clicks_fall_into_the_errors(placement):
         assert ask.labels[1:].tolist() == LARGE[y[1:], x[1:]].astype(int).tolist()
     assert np.array_equal(third.points[:2], second.points)
     assert second.mask is not None
-    assert np.array_equal(second.mask, logits)
+    assert np.array_equal(second.mask, logits[1:])  # of the mask that was shown
 
 
 def test_farthest_clicks_are_in_the_middle():

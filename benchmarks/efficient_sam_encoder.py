@@ -1,0 +1,74 @@
+"""EfficientSAM's image encoder against a PyTorch module of the same structure and weights (benchmarks/torch_vit.py).
+
+The released code cannot be installed from the package index. Its attention is the plain one (whole score matrix); the
+row with F.scaled_dot_product_attention is what a user of PyTorch could have today.
+"""
+
+from pathlib import Path
+
+from benchmarks.case import Case, Contender, Op, draw, photo
+
+SIDES = {"ti": 1024, "mini": 256}
+
+
+def cases(*, tiny: bool = False) -> list[Case]:
+    size = "mini" if tiny else "ti"
+    title = f"EfficientSAM-{size.capitalize()} image encoder, {SIDES[size]} px, batch 1"
+    return [Case("efficient_sam_encoder", title, contenders(), prepare, {"size": size, "batch": 1})]
+
+
+def contenders() -> tuple[Contender, ...]:
+    return (
+        Contender("torch, eager, plain attention", torch_plain, torch=True),
+        Contender("torch, eager, scaled_dot_product_attention", torch_sdpa, torch=True),
+        Contender("sadist_jax", ours),
+    )
+
+
+def prepare(folder: Path, size: str, batch: int) -> None:
+    from sadist_jax.models.efficient_sam import EfficientSam
+
+    draw(folder, getattr(EfficientSam, size)().table())
+
+
+def torch_plain(folder: Path, size: str, batch: int) -> Op:
+    return _torch(folder, size, batch, "plain")
+
+
+def torch_sdpa(folder: Path, size: str, batch: int) -> Op:
+    return _torch(folder, size, batch, "sdpa")
+
+
+def _torch(folder: Path, size: str, batch: int, attention: str) -> Op:
+    import torch
+
+    from benchmarks.torch_vit import ATTENTION, ImageEncoder
+
+    sizes = {"ti": (192, 12, 3, 16, 14), "mini": (128, 4, 2, 8, 16)}[size]  # dim, depth, heads, patch, grid
+    model = ImageEncoder(*sizes, ATTENTION[attention], 256 if size == "ti" else 128).eval()
+    prefix, state = "image_encoder.", torch.load(folder / "weights.pth", weights_only=True)
+    model.load_state_dict({n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)})
+    image = torch.from_numpy(photo(SIDES[size], batch))
+
+    @torch.inference_mode()
+    def run() -> torch.Tensor:
+        return model(image)
+
+    return Op(run, lambda: {"embedding": run().permute(0, 2, 3, 1).numpy()})
+
+
+def ours(folder: Path, size: str, batch: int) -> Op:
+    import jax
+    import numpy as np
+
+    from sadist_jax import pretrained
+
+    model, params = pretrained.load(folder / "weights.pth")
+    params = jax.device_put(params)
+    image = jax.device_put(photo(SIDES[size], batch))
+    encode = jax.jit(model.encode)
+
+    def run() -> jax.Array:
+        return encode(params, image).block_until_ready()
+
+    return Op(run, lambda: {"embedding": np.asarray(run())})

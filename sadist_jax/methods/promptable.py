@@ -61,7 +61,7 @@ class Promptable:
         masks = np.stack([(rows - 20 - i) ** 2 + (cols - 24) ** 2 < 144 for i in range(8)])[:, None]
         batch = {
             "image": np.repeat(masks[:, 0, :, :, None] * np.uint8(200), 3, -1),
-            "size": np.tile(np.int32([64, 56]), (8, 1)),
+            "size": np.tile(np.array([64, 56], np.int32), (8, 1)),
             "masks": np.concatenate([masks, ~masks], 1).astype(np.uint8),
             "instance": np.array([[True, i % 2 == 0] for i in range(8)]),
             "index": np.arange(8, dtype=np.int32),
@@ -79,7 +79,8 @@ class Promptable:
         embedding = self.model.encode(params, batch["image"], batch["size"])
         scale = batch["masks"].shape[-1] // (DECODED * embedding.shape[2])
         target = area_downsample(batch["masks"], scale) >= 0.5
-        valid = content(target.shape[-2:], -(-batch["size"] // scale))
+        _, _, height, width = target.shape
+        valid = content((height, width), -(-batch["size"] // scale))
         real = batch["instance"] & (target & valid[:, None]).any((-2, -1))
         weight = real * batch["weight"][:, None]
 

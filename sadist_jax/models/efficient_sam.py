@@ -5,6 +5,7 @@ It looks like SAM and differs in many details; each is documented where it is ma
 """
 
 import dataclasses
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -79,8 +80,10 @@ class EfficientSam:
     frame: int = 1024
     slots: int = SLOTS
 
-    fit = "stretch"  # how an image becomes the square input: the aspect ratio is not kept
-    takes_masks = False  # as prompts
+    fit: ClassVar[Literal["pad", "stretch"]] = (
+        "stretch"  # how an image becomes the square input: the aspect ratio is not kept
+    )
+    takes_masks: ClassVar[bool] = False  # as prompts
 
     @classmethod
     def ti(cls, **vit) -> "EfficientSam":
@@ -140,11 +143,12 @@ class EfficientSam:
         """Mask logits (mask is >= 0) and predicted IoU of the chosen mask tokens (0 is untrained as released)."""
         if prompts.masks is not None:
             raise ValueError("EfficientSAM takes no mask prompts")
-        frame = tuple(n * self.vit.patch for n in embedding.shape[1:3])
+        _, rows, cols, _ = embedding.shape
+        frame = (rows * self.vit.patch, cols * self.vit.patch)
         prompts = fill_slots(prompts, self.slots) if self.slots else prompts
         encoder = params["prompt_encoder"]
         sparse, where = self.prompt_encoder.points(encoder, prompts.points, prompts.labels, frame)
-        positions = fourier.encode_grid(encoder["pe_layer"], embedding.shape[1:3])
+        positions = fourier.encode_grid(encoder["pe_layer"], (rows, cols))
         image = embedding[:, None].astype(self.vit.dtype)
         return self.mask_decoder.apply(params["mask_decoder"], image, positions, sparse, where, tokens)
 

@@ -1,6 +1,7 @@
 """Segment Anything (Kirillov et al. 2023): ViT-B, L and H as released, and a mini version for CPUs."""
 
 import dataclasses
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 
@@ -34,28 +35,29 @@ class Sam:
     prompt_encoder: PromptEncoder = PromptEncoder()
     mask_decoder: MaskDecoder = MaskDecoder()
 
-    fit = "pad"  # how an image becomes the square input: longest side resized, then padded
-    takes_masks = True  # as prompts
+    fit: ClassVar[Literal["pad", "stretch"]] = (
+        "pad"  # how an image becomes the square input: longest side resized, then padded
+    )
+    takes_masks: ClassVar[bool] = True  # as prompts
 
     @classmethod
-    def vit_b(cls, **encoder) -> "Sam":
+    def vit_b(cls, **encoder: Any) -> "Sam":
         return cls(VitDet(**encoder))
 
     @classmethod
-    def vit_l(cls, **encoder) -> "Sam":
+    def vit_l(cls, **encoder: Any) -> "Sam":
         return cls(VitDet(dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23), **encoder))
 
     @classmethod
-    def vit_h(cls, **encoder) -> "Sam":
+    def vit_h(cls, **encoder: Any) -> "Sam":
         return cls(VitDet(dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31), **encoder))
 
     @classmethod
-    def mini(cls, **encoder) -> "Sam":
+    def mini(cls, **encoder: Any) -> "Sam":
         """256 px input, patch 8, so masks come at 128 px. The official classes load it, built with these sizes."""
-        sizes = {"dim": 192, "depth": 6, "heads": 3, "global_blocks": (2, 5), "window": 8, "patch": 8}
-        encoder = VitDet(**(sizes | {"image_size": 256, "out_dim": 128} | encoder))
+        sizes = VitDet(dim=192, depth=6, heads=3, global_blocks=(2, 5), window=8, patch=8, image_size=256, out_dim=128)
         decoder = MaskDecoder(TwoWay(dim=128, mlp_dim=512), Upscale(dim=128), head_dim=128)
-        return cls(encoder, PromptEncoder(dim=128), decoder)
+        return cls(dataclasses.replace(sizes, **encoder), PromptEncoder(dim=128), decoder)
 
     @property
     def image_size(self) -> int:
@@ -99,10 +101,11 @@ class Sam:
         tokens: tuple[int, ...] = (*SINGLE, *MULTI),
     ) -> tuple[Float[Array, "b p m 4h 4w"], Float[Array, "b p m"]]:  # fmt: skip
         """Mask logits (mask is > 0) and predicted IoU (unbounded) of the chosen mask tokens."""
-        frame = tuple(n * self.image_encoder.patch for n in embedding.shape[1:3])
+        _, rows, cols, _ = embedding.shape
+        frame = (rows * self.image_encoder.patch, cols * self.image_encoder.patch)
         prompts, encoder = add_padding_point(prompts), params["prompt_encoder"]
         sparse, where = self.prompt_encoder.points(encoder, prompts.points, prompts.labels, frame)
-        positions = fourier.encode_grid(encoder["pe_layer"], embedding.shape[1:3])
+        positions = fourier.encode_grid(encoder["pe_layer"], (rows, cols))
         dense = self.prompt_encoder.no_mask(encoder)
         if prompts.masks is not None:
             no_mask, dense = dense, self.prompt_encoder.masks(encoder, prompts.masks)

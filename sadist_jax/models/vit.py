@@ -6,6 +6,7 @@ pretraining had (197 = 1 + 14 * 14), so ours has that row too.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,21 +36,21 @@ class Vit:
     remat: bool = False
 
     @classmethod
-    def ti(cls, **sizes) -> "Vit":
-        return cls(**({"dim": 192, "heads": 3} | sizes))
+    def ti(cls, **sizes: Any) -> "Vit":
+        return dataclasses.replace(cls(dim=192, heads=3), **sizes)
 
     @classmethod
-    def s(cls, **sizes) -> "Vit":
-        return cls(**({"dim": 384, "heads": 6} | sizes))
+    def s(cls, **sizes: Any) -> "Vit":
+        return dataclasses.replace(cls(dim=384, heads=6), **sizes)
 
     @classmethod
-    def b(cls, **sizes) -> "Vit":
-        return cls(**({"dim": 768, "heads": 12} | sizes))
+    def b(cls, **sizes: Any) -> "Vit":
+        return dataclasses.replace(cls(dim=768, heads=12), **sizes)
 
     @classmethod
-    def mini(cls, **sizes) -> "Vit":
+    def mini(cls, **sizes: Any) -> "Vit":
         """For CPUs: 0.9 million parameters, 256 tokens of a 128 px crop, 1024 of a 256 px image."""
-        return cls(**({"dim": 128, "depth": 4, "heads": 2, "patch": 8, "image_size": 128} | sizes))
+        return dataclasses.replace(cls(dim=128, depth=4, heads=2, patch=8, image_size=128), **sizes)
 
     @property
     def grid(self) -> int:
@@ -86,8 +87,9 @@ class Vit:
         """Patches with their positions; the table is resized bicubically away from its own size."""
         x = layers.patch_conv(params["patch_embed"]["proj"], x.astype(self.dtype))
         positions = params["pos_embed"][:, 1:].reshape(1, self.grid, self.grid, self.dim)
-        if x.shape[1:3] != (self.grid, self.grid):
-            positions = resize(positions, x.shape[1:3], "bicubic")
+        _, h, w, _ = x.shape
+        if (h, w) != (self.grid, self.grid):
+            positions = resize(positions, (h, w), "bicubic")
         return x + positions.astype(x.dtype)
 
     def encode(self, params: Params, x: Float[Array, "b t c"]) -> tuple[Float[Array, "b t c"], dict[str, Array]]:

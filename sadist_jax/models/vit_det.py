@@ -80,7 +80,8 @@ class VitDet:
         Away from the native size, positions are resized bicubically and relative positions linearly.
         """
         x = layers.patch_conv(params["patch_embed"]["proj"], x.astype(self.dtype))
-        x = x + resize_positions(params["pos_embed"], x.shape[1:3]).astype(x.dtype)
+        _, h, w, _ = x.shape
+        x = x + resize_positions(params["pos_embed"], (h, w)).astype(x.dtype)
         aux = {"patch": x}
         block = jax.checkpoint(self._block, static_argnums=2) if self.remat else self._block
         for i in range(self.depth):
@@ -90,12 +91,12 @@ class VitDet:
         return widen(neck(params["neck"], x)), aux
 
     def _block(self, params: Params, x: Float[Array, "b h w c"], window: int) -> Float[Array, "b h w c"]:
-        size = x.shape[1:3]
+        _, h, w, _ = x.shape
         y = layers.layer_norm(params["norm1"], x, NORM_EPS)
         # the filling joins the windows after the norm and is not masked: its keys and values are the qkv bias
         y = partition(y, window) if window else y
         y = self._attention(params["attn"], y)
-        x = x + (unpartition(y, size) if window else y)
+        x = x + (unpartition(y, (h, w)) if window else y)
         return x + self.mlp().apply(params["mlp"], layers.layer_norm(params["norm2"], x, NORM_EPS))
 
     def _attention(self, params: Params, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:

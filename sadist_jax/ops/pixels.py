@@ -19,7 +19,8 @@ def normalize(image: Array, size: Int[Array, "b 2"] | None = None) -> Float[Arra
     x = (x - jnp.array(MEAN, x.dtype)) / jnp.array(STD, x.dtype)
     if size is None:
         return x
-    return jnp.where(content(image.shape[1:3], size)[..., None], x, 0)
+    _, h, w, _ = image.shape
+    return jnp.where(content((h, w), size)[..., None], x, 0)
 
 
 def content(frame: tuple[int, int], size: Int[Array, "b 2"]) -> Array:

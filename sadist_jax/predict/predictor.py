@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sadist_jax.codecs.images import to_rgb
@@ -160,7 +161,8 @@ def pack(
         for j, (xy, kinds) in enumerate(row):
             points[i, j, : len(kinds)], labels[i, j, : len(kinds)] = xy, kinds
     masks, has_mask = _masks(model, prompts, count, grid)
-    return Prompts(points, labels, masks, has_mask)
+    parts = [None if x is None else jnp.asarray(x) for x in (points, labels, masks, has_mask)]
+    return Prompts(*parts)
 
 
 def _slots(prompt: Prompt, framing: Framing) -> tuple[np.ndarray, np.ndarray]:

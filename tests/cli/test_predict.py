@@ -1,0 +1,119 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import sadist_jax
+from sadist_jax import cli
+from sadist_jax.models.efficient_sam import EfficientSam
+from sadist_jax.models.sam import Sam
+from sadist_jax.models.vit import Vit
+from sadist_jax.nn import table
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A photo of 90 x 60 pixels, and random weights of a tiny SAM and a tiny EfficientSAM."""
+    folder = tmp_path_factory.mktemp("predict")
+    photo = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    Image.fromarray(photo).save(folder / "photo.png")
+    sam = Sam.mini(dim=32, depth=1, heads=1, global_blocks=(0,), image_size=64)
+    small = EfficientSam.mini()
+    student = dataclasses.replace(small, vit=Vit.mini(dim=64, heads=1, depth=1, image_size=32))
+    for name, model in (("sam.safetensors", sam), ("student.pt", student)):
+        sadist_jax.save(folder / name, model, drawn(model))
+    (folder / "text.png").write_text("no picture")
+    np.save(folder / "nan.npy", np.full((1, 32, 32), np.nan))
+    return folder
+
+
+@pytest.fixture
+def here(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return files
+
+
+def drawn(model):
+    """Random parameters, without compiling anything."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), table.abstract(model.table()))
+
+
+def fails(capsys, *argv) -> str:
+    """Exit code 2, one sentence on stderr, nothing on stdout."""
+    assert cli.main(["predict", *map(str, argv)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    return line.removeprefix("sadist: ")
+
+
+def test_the_best_mask_is_written_and_every_mask_described(here, tmp_path, capsys):
+    argv = ["--point", "40,30", "--point", "5,6,0", "--box", "10,10,80,50", "--mask-out", "mask.png"]
+    assert cli.main(["predict", str(here / "photo.png"), "--checkpoint", str(here / "sam.safetensors"), *argv]) == 0
+    out = capsys.readouterr().out.splitlines()
+
+    predictor = sadist_jax.Predictor(*sadist_jax.load(here / "sam.safetensors"))
+    photo = np.asarray(Image.open(here / "photo.png"))
+    predictor.set_image(photo)
+    masks, ious, _ = predictor.predict(np.array([[40, 30], [5, 6]]), np.array([1, 0]), np.array([10, 10, 80, 50]))
+    best = int(ious.argmax())
+    assert [float(line.split()[1]) for line in out[1:4]] == pytest.approx(ious, abs=1e-3)
+    assert [int(line.split()[2].replace(",", "")) for line in out[1:4]] == masks.sum((1, 2)).tolist()
+    assert [line.endswith("<- shown") for line in out[1:4]] == [i == best for i in range(3)]
+    written = np.asarray(Image.open(tmp_path / "mask.png"))
+    np.testing.assert_array_equal(written > 0, masks[best])
+    picture = np.asarray(Image.open(tmp_path / "photo_mask.png"))
+    assert picture.shape == photo.shape
+    assert (picture != photo).any()
+
+
+def test_logits_of_one_prediction_refine_the_next(here, tmp_path, capsys):
+    """The .npy goes back in as a mask prompt, alone or with a click, and --single gives one mask."""
+    common = ["predict", str(here / "photo.png"), "--checkpoint", str(here / "sam.safetensors")]
+    assert cli.main([*common, "--point", "40,30", "--logits-out", "l.npy", "--out", "a.jpg"]) == 0
+    assert np.load(tmp_path / "l.npy").shape == (1, 32, 32)
+    capsys.readouterr()
+    assert cli.main([*common, "--mask", "l.npy", "--single", "--out", "b.png"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 3
+    assert out[-1] == "written: b.png"
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        ([], "there is no prompt; click with --point X,Y"),
+        (["--point", "90,30"], "point (90, 30) lies outside the image, which is 90 wide and 60 high"),
+        (["--point", "1;2"], "--point '1;2' must be X,Y or X,Y,0"),
+        (["--point", "1,2,3"], "the third number of --point is 1 (the object) or 0 (not the object)"),
+        (["--point", "nan,2"], "points must be finite numbers"),
+        (["--box", "1,2,3"], "--box '1,2,3' must be X0,Y0,X1,Y1"),
+        (["--box", "9,2,3,4"], "must be x0, y0, x1, y1 with x0 <= x1"),
+        (["--mask", "nowhere.npy"], "there is no file nowhere.npy; --mask reads what --logits-out has written"),
+        (["--mask", "{here}/text.png"], "is no .npy file of numbers"),
+        (["--mask", "{here}/nan.npy"], "holds no finite numbers"),
+        (["--point", "1,2", "--out", "nowhere/x.png"], "--out nowhere/x.png cannot be written: there is no folder"),
+        (["--point", "1,2", "--out", "x.exr"], "--out x.exr must end in .png or .jpg"),
+        (["--point", "1,2", "--mask-out", "x.jpg"], "--mask-out x.jpg must end in .png"),
+        (["--point", "1,2", "--checkpoint", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_bad_input_is_one_sentence(here, capsys, argv, why):
+    assert why in fails(capsys, here / "photo.png", *[a.format(here=here) for a in argv])
+    assert not list(here.glob("*_mask.png"))
+
+
+@pytest.mark.parametrize(("name", "why"), [("nowhere.png", "there is no image"), ("text.png", "is not an image")])
+def test_a_photo_that_cannot_be_read(here, capsys, name, why):
+    assert why in fails(capsys, here / name, "--point", "1,2")
+
+
+def test_an_efficient_sam_takes_clicks_and_no_masks(here, tmp_path, capsys):
+    np.save(tmp_path / "l.npy", np.zeros((1, 128, 128), np.float32))
+    common = [here / "photo.png", "--checkpoint", here / "student.pt"]
+    assert "EfficientSAM takes no mask prompts" in fails(capsys, *common, "--mask", "l.npy")
+    assert cli.main(["predict", *map(str, common), "--point", "40,30"]) == 0
+    assert "written: photo_mask.png" in capsys.readouterr().out

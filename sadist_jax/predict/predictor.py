@@ -161,8 +161,9 @@ def pack(
         for j, (xy, kinds) in enumerate(row):
             points[i, j, : len(kinds)], labels[i, j, : len(kinds)] = xy, kinds
     masks, has_mask = _masks(model, prompts, count, grid)
-    parts = [None if x is None else jnp.asarray(x) for x in (points, labels, masks, has_mask)]
-    return Prompts(*parts)
+    if masks is None or has_mask is None:
+        return Prompts(jnp.asarray(points), jnp.asarray(labels))
+    return Prompts(jnp.asarray(points), jnp.asarray(labels), jnp.asarray(masks), jnp.asarray(has_mask))
 
 
 def _slots(prompt: Prompt, framing: Framing) -> tuple[np.ndarray, np.ndarray]:

@@ -88,6 +88,6 @@ def under_clicks(
     return mask
 
 
-BOX = Felzenszwalb(200, 0.8, 50, inside=0.5)
-ONE_CLICK = Felzenszwalb(400, 0.8, 800)
-MORE_CLICKS = Felzenszwalb(200, 0.8, 200)
+BOX = Felzenszwalb(scale=60, sigma=0.8, min_size=50, inside=0.9)
+ONE_CLICK = Felzenszwalb(scale=300, sigma=0.8, min_size=200)
+MORE_CLICKS = Felzenszwalb(scale=300, sigma=0.8, min_size=20, contested="split")

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -52,4 +53,5 @@ def measure(case: Case, args: argparse.Namespace) -> bool:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that processes and folders are cleared away
     sys.exit(main(sys.argv[1:]))

@@ -25,7 +25,7 @@ def official(folder: Path, size: str, batch: int) -> Op:
     import torch
 
     model = build_official(folder, size)
-    image = torch.from_numpy(photo(model.image_encoder.img_size, batch)).permute(0, 3, 1, 2)
+    image = torch.from_numpy(photo(model.image_encoder.img_size, batch)).permute(0, 3, 1, 2).contiguous()
 
     @torch.inference_mode()
     def run() -> torch.Tensor:

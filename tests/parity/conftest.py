@@ -4,6 +4,8 @@ torchvision would tie torch to one build of it for the sake of these few lines. 
 torchvision does with a NumPy image: Pillow's bilinear filter (antialiased).
 """
 
+import importlib
+import importlib.util
 import sys
 import types
 
@@ -37,17 +39,21 @@ def _batched_nms(boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor
     return torch.stack(kept) if kept else torch.empty(0, dtype=torch.long)
 
 
-def _stand_in(name: str, **members) -> None:
-    module = sys.modules[name] = types.ModuleType(name)
-    for key, value in members.items():
-        setattr(module, key, value)
+STAND_IN = {
+    "torchvision": {},
+    "torchvision.ops": {},
+    "torchvision.ops.boxes": {"batched_nms": _batched_nms, "box_area": _box_area},
+    "torchvision.transforms": {},
+    "torchvision.transforms.functional": {"resize": _resize, "to_pil_image": PIL.Image.fromarray},
+}
 
-
-if "torchvision" not in sys.modules:
-    for package in ("torchvision", "torchvision.ops", "torchvision.transforms"):
-        _stand_in(package)
-    _stand_in("torchvision.ops.boxes", batched_nms=_batched_nms, box_area=_box_area)
-    _stand_in("torchvision.transforms.functional", resize=_resize, to_pil_image=PIL.Image.fromarray)
+if importlib.util.find_spec("torchvision") is None:
+    for name, members in STAND_IN.items():
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(members)
+    importlib.import_module("segment_anything")
+    for name in STAND_IN:  # others ask whether torchvision is there
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -274,6 +274,7 @@ def show(rows: list[tuple[str, ...]], conclusion: str, out: Path, next_command: 
     sheet = rich.table.Table(*HEADER, box=rich.box.SIMPLE_HEAD, title="mean IoU on held-out scenes")
     for row in rows:
         sheet.add_row(*row)
+    sheet.columns[0].no_wrap = True
     for one in sheet.columns[1:]:
         one.justify = "right"
     console.print(sheet)

@@ -4,6 +4,7 @@ The list is a report and a limit, not an input: which sample replaces a damaged 
 the files alone, so a run that starts with the list of an earlier one sees the same samples.
 """
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from sadist_jax.errors import BadInput
 class Quarantine:
     """Damaged samples are listed in `path` and replaced, until they are more than a fraction of the source.
 
-    path: JSONL file; made when the first damaged sample is met. Several hosts need a file each, or a drive where
-        appending is atomic.
+    path: JSONL file; made when the first damaged sample is met. Several hosts need a file each, or a drive with
+        file locks.
     max_bad_fraction: of the source's distinct samples; 0 stops at the first one.
     """
 
@@ -55,12 +56,13 @@ class Quarantine:
             )
 
     def _append(self, line: str) -> None:
-        """One write to a file opened for appending: lines of several processes do not mix."""
-        path = Path(self.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cut = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")  # by a crash in the middle of a line
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        """Under a lock, so that nobody takes a line that another process is writing for one that a crash cut off."""
+        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = os.fstat(file).st_size
+            cut = size > 0 and os.pread(file, 1, size - 1) != b"\n"
             os.write(file, ("\n" * cut + line + "\n").encode())
         finally:
-            os.close(file)
+            os.close(file)  # and with it the lock

@@ -108,7 +108,7 @@ def _sam(shapes: Shapes) -> Sam:
     )
     two_way = TwoWay(out_dim, mlp_dim=shapes["mask_decoder.transformer.layers.0.mlp.lin1.weight"][0])
     head_dim = shapes["mask_decoder.iou_prediction_head.layers.0.weight"][0]
-    return Sam(encoder, PromptEncoder(out_dim), MaskDecoder(two_way, Upscale(out_dim), head_dim=head_dim))
+    return Sam(encoder, PromptEncoder(out_dim), MaskDecoder(two_way, Upscale(out_dim), iou_head_hidden_dim=head_dim))
 
 
 def _efficient_sam(shapes: Shapes) -> EfficientSam:
@@ -121,7 +121,7 @@ def _efficient_sam(shapes: Shapes) -> EfficientSam:
     mlp_dim = shapes["mask_decoder.transformer.layers.0.mlp.layers.0.0.weight"][0]
     head_dim = shapes["mask_decoder.iou_prediction_head.layers.0.0.weight"][0]
     decoder = decoder_of(out_dim, mlp_dim, head_dim)
-    return dataclasses.replace(EfficientSam(vit, PointEncoder(out_dim), decoder), frame=FRAMES.get(patch, 1024))
+    return dataclasses.replace(EfficientSam(vit, PointEncoder(out_dim), decoder), image_size=FRAMES.get(patch, 1024))
 
 
 def _depth(shapes: Shapes, pattern: str) -> int:

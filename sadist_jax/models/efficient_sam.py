@@ -25,7 +25,7 @@ SLOTS = 6  # released decoder_max_num_input_points
 INVALID = -1.0  # coordinates of an empty slot
 
 
-def decoder_of(dim: int, mlp_dim: int, head_dim: int) -> MaskDecoder:
+def decoder_of(dim: int, mlp_dim: int, iou_head_hidden_dim: int) -> MaskDecoder:
     """The mask decoder with EfficientSAM's differences."""
     two_way = TwoWay(
         dim=dim, mlp_dim=mlp_dim, mlp_names=("layers.0.0", "fc"), activation=layers.gelu, first_residual=True,
@@ -33,7 +33,7 @@ def decoder_of(dim: int, mlp_dim: int, head_dim: int) -> MaskDecoder:
     )  # fmt: skip
     parts = "final_output_upscaling_layers"
     upscale = Upscale(dim, (f"{parts}.0.0", f"{parts}.0.1", f"{parts}.1.0"), whole_map_norm=True)
-    return MaskDecoder(two_way, upscale, ("layers.0.0", "layers.1.0", "fc"), head_dim)
+    return MaskDecoder(two_way, upscale, ("layers.0.0", "layers.1.0", "fc"), iou_head_hidden_dim)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +70,15 @@ class PointEncoder:
 class EfficientSam:
     """Plain ViT with a neck, point encoder and mask decoder; parameters carry the released names.
 
+    image_size: side in pixels of the square input; that of the encoder is the one its position table is made for.
     slots: the released model fills every prompt up to six points with invalid ones, which take part in attention,
       and drops points beyond six. 0 masks empty slots instead, with any number of points, as SAM is trained here.
     """
 
-    vit: Vit = Vit()
+    image_encoder: Vit = Vit()
     prompt_encoder: PointEncoder = PointEncoder()
     mask_decoder: MaskDecoder = dataclasses.field(default_factory=lambda: decoder_of(256, 2048, 256))
-    frame: int = 1024
+    image_size: int = 1024
     slots: int = SLOTS
 
     fit: ClassVar[Literal["pad", "stretch"]] = (
@@ -86,27 +87,22 @@ class EfficientSam:
     takes_masks: ClassVar[bool] = False  # as prompts
 
     @classmethod
-    def ti(cls, **vit) -> "EfficientSam":
-        return cls(Vit.ti(**vit))
+    def ti(cls, **encoder) -> "EfficientSam":
+        return cls(Vit.ti(**encoder))
 
     @classmethod
-    def s(cls, **vit) -> "EfficientSam":
-        return cls(Vit.s(**vit))
+    def s(cls, **encoder) -> "EfficientSam":
+        return cls(Vit.s(**encoder))
 
     @classmethod
-    def b(cls, **vit) -> "EfficientSam":
+    def b(cls, **encoder) -> "EfficientSam":
         """Pretrained in the paper (SAMI-B), never released."""
-        return cls(Vit.b(**vit))
+        return cls(Vit.b(**encoder))
 
     @classmethod
-    def mini(cls, **vit) -> "EfficientSam":
+    def mini(cls, **encoder) -> "EfficientSam":
         """256 px input, patch 8, so masks come at 128 px."""
-        return cls(Vit.mini(**vit), PointEncoder(128), decoder_of(128, 512, 128), frame=256)
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the square input."""
-        return self.frame
+        return cls(Vit.mini(**encoder), PointEncoder(128), decoder_of(128, 512, 128), image_size=256)
 
     def is_mask(self, logits: Array) -> Array:
         """Logits -> bool, as released: >= 0."""
@@ -114,7 +110,8 @@ class EfficientSam:
 
     def table(self) -> Table:
         return {
-            "image_encoder": self.vit.table() | {"neck": neck_table(self.vit.dim, self.mask_decoder.dim)},
+            "image_encoder": self.image_encoder.table()
+            | {"neck": neck_table(self.image_encoder.dim, self.mask_decoder.dim)},
             "prompt_encoder": self.prompt_encoder.table(),
             "mask_decoder": self.mask_decoder.table(),
         }
@@ -133,7 +130,7 @@ class EfficientSam:
 
     def encode(self, params: Params, image: Array, size: Int[Array, "b 2"] | None = None) -> Float[Array, "b h w c"]:
         """Image embedding, at least float32. image: (b, H, W, 3) RGB, 0..255; size: as for Sam, None when stretched."""
-        x, _ = self.vit.apply(params["image_encoder"], normalize(image, size))
+        x, _ = self.image_encoder.apply(params["image_encoder"], normalize(image, size))
         return widen(neck(params["image_encoder"]["neck"], x))
 
     def decode(
@@ -144,12 +141,12 @@ class EfficientSam:
         if prompts.masks is not None:
             raise ValueError("EfficientSAM takes no mask prompts")
         _, rows, cols, _ = embedding.shape
-        frame = (rows * self.vit.patch, cols * self.vit.patch)
+        frame = (rows * self.image_encoder.patch, cols * self.image_encoder.patch)
         prompts = fill_slots(prompts, self.slots) if self.slots else prompts
         encoder = params["prompt_encoder"]
         sparse, where = self.prompt_encoder.points(encoder, prompts.points, prompts.labels, frame)
         positions = fourier.encode_grid(encoder["pe_layer"], (rows, cols))
-        image = embedding[:, None].astype(self.vit.dtype)
+        image = embedding[:, None].astype(self.image_encoder.dtype)
         return self.mask_decoder.apply(params["mask_decoder"], image, positions, sparse, where, tokens)
 
 

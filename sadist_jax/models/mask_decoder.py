@@ -47,7 +47,7 @@ class MaskDecoder:
     two_way: TwoWay = TwoWay()
     upscale: Upscale = Upscale()
     head_names: tuple[str, str, str] = ("layers.0", "layers.1", "layers.2")
-    head_dim: int = 256
+    iou_head_hidden_dim: int = 256
 
     @property
     def dim(self) -> int:
@@ -58,7 +58,7 @@ class MaskDecoder:
         return layers.Mlp(sizes, self.head_names, self.two_way.activation, table.xavier_uniform)
 
     def iou_head(self) -> layers.Mlp:
-        sizes = (self.dim, self.head_dim, self.head_dim, NUM_MASKS)
+        sizes = (self.dim, self.iou_head_hidden_dim, self.iou_head_hidden_dim, NUM_MASKS)
         return layers.Mlp(sizes, self.head_names, self.two_way.activation, table.xavier_uniform)
 
     def table(self) -> Table:

@@ -56,7 +56,7 @@ class Sam:
     def mini(cls, **encoder: Any) -> "Sam":
         """256 px input, patch 8, so masks come at 128 px. The official classes load it, built with these sizes."""
         sizes = VitDet(dim=192, depth=6, heads=3, global_blocks=(2, 5), window=8, patch=8, image_size=256, out_dim=128)
-        decoder = MaskDecoder(TwoWay(dim=128, mlp_dim=512), Upscale(dim=128), head_dim=128)
+        decoder = MaskDecoder(TwoWay(dim=128, mlp_dim=512), Upscale(dim=128), iou_head_hidden_dim=128)
         return cls(dataclasses.replace(sizes, **encoder), PromptEncoder(dim=128), decoder)
 
     @property

@@ -21,7 +21,7 @@ def files(tmp_path_factory):
     Image.fromarray(photo).save(folder / "photo.png")
     sam = Sam.mini(dim=32, depth=1, heads=1, global_blocks=(0,), image_size=64)
     small = EfficientSam.mini()
-    student = dataclasses.replace(small, vit=Vit.mini(dim=64, heads=1, depth=1, image_size=32))
+    student = dataclasses.replace(small, image_encoder=Vit.mini(dim=64, heads=1, depth=1, image_size=32))
     for name, model in (("sam.safetensors", sam), ("student.pt", student)):
         sadist_jax.save(folder / name, model, drawn(model))
     (folder / "text.png").write_text("no picture")

@@ -24,7 +24,7 @@ from tests.parity import draw
 
 SIDE = 64
 SMALL = EfficientSam(
-    Vit(dim=32, depth=2, heads=2, patch=8, image_size=32), PointEncoder(32), decoder_of(32, 64, 32), frame=SIDE
+    Vit(dim=32, depth=2, heads=2, patch=8, image_size=32), PointEncoder(32), decoder_of(32, 64, 32), image_size=SIDE
 )
 MASKED = dataclasses.replace(SMALL, slots=0)
 

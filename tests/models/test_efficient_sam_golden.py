@@ -86,7 +86,7 @@ def prompts(dtype: str) -> Prompts:
 def encoder_stages(model: EfficientSam, params: Any, image: jax.Array) -> dict[str, jax.Array]:
     """Outputs of the official modules of these names, in PyTorch's layout."""
     encoder, x = params["image_encoder"], normalize(image)
-    blocks = model.vit.apply(encoder, x)[1]
+    blocks = model.image_encoder.apply(encoder, x)[1]
     return {
         "image_encoder.patch_embed": jnp.moveaxis(layers.patch_conv(encoder["patch_embed"]["proj"], x), -1, 1),
         "image_encoder.blocks.0": blocks["block0"],

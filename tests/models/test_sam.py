@@ -29,7 +29,7 @@ from tests.parity import draw
 
 SIDE = 64
 ENCODER = VitDet(dim=32, depth=3, heads=2, global_blocks=(1,), window=3, patch=8, image_size=SIDE, out_dim=32)
-SMALL = Sam(ENCODER, PromptEncoder(32), MaskDecoder(TwoWay(dim=32, mlp_dim=64), Upscale(32), head_dim=32))
+SMALL = Sam(ENCODER, PromptEncoder(32), MaskDecoder(TwoWay(dim=32, mlp_dim=64), Upscale(32), iou_head_hidden_dim=32))
 
 decode = jax.jit(SMALL.decode, static_argnames="tokens")
 encode = jax.jit(SMALL.encode)

@@ -44,7 +44,9 @@ def build(sam: Sam) -> modeling.Sam:
     two_way = modeling.TwoWayTransformer(
         decoder.two_way.depth, decoder.two_way.dim, decoder.two_way.heads, decoder.two_way.mlp_dim
     )
-    mask = modeling.MaskDecoder(transformer_dim=decoder.dim, transformer=two_way, iou_head_hidden_dim=decoder.head_dim)
+    mask = modeling.MaskDecoder(
+        transformer_dim=decoder.dim, transformer=two_way, iou_head_hidden_dim=decoder.iou_head_hidden_dim
+    )
     return modeling.Sam(image, prompt, mask).eval()
 
 

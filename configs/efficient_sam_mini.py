@@ -15,7 +15,7 @@ import re
 from sami_mini import scenes
 
 from sadist_jax import pretrained as files
-from sadist_jax.data.promptable import Promptable as Frames
+from sadist_jax.data.promptable_frames import PromptableFrames
 from sadist_jax.methods.clicks import Clicks
 from sadist_jax.methods.promptable import Promptable
 from sadist_jax.models.efficient_sam import EfficientSam
@@ -53,7 +53,7 @@ def config(pretrained: str | None = "runs/sami_mini") -> Run:
     return Run(
         name="efficient_sam_mini",
         method=Promptable(EfficientSam.mini(), Clicks(rounds=2, quiet_rounds=0), multimask="always", remat=False),
-        data=Data(scenes(), Frames(128, instances=4, jitter=(1.0, 2.0), flip=True)),
+        data=Data(scenes(), PromptableFrames(128, instances=4, jitter=(1.0, 2.0), flip=True)),
         steps=1000,
         global_batch=16,
         optim=Optim(lr=1e-3, warmup=50, weight_decay=0.1, clip_norm=1.0),

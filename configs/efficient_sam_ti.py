@@ -13,7 +13,7 @@ images are stretched to the square, as the released code does; the decoder start
 at 1.0; 250 steps of warm-up.
 """
 
-from sadist_jax.data.promptable import Promptable as Frames
+from sadist_jax.data.promptable_frames import PromptableFrames
 from sadist_jax.data.sa1b import Sa1b
 from sadist_jax.methods.clicks import Clicks
 from sadist_jax.methods.promptable import Promptable
@@ -31,7 +31,7 @@ def run(name: str, model: EfficientSam, pretrained: str) -> Run:
     return Run(
         name=name,
         method=Promptable(model, Clicks(rounds=5, quiet_rounds=0), multimask="always"),
-        data=Data(Sa1b("sa1b"), Frames(1024, instances=32, fit="stretch"), workers=16),
+        data=Data(Sa1b("sa1b"), PromptableFrames(1024, instances=32, fit="stretch"), workers=16),
         steps=round(EPOCHS * IMAGES / BATCH),
         global_batch=BATCH,
         optim=Optim(lr=4e-4, schedule="linear", warmup=250, weight_decay=0.1, clip_norm=1.0),

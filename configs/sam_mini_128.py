@@ -11,7 +11,7 @@ segments, all of which may be redistributed. Next: configs/sam_mini.py.
 from sadist_jax.data.coco_panoptic import CocoPanoptic
 from sadist_jax.data.folder import Folder
 from sadist_jax.data.mix import Mix
-from sadist_jax.data.promptable import Promptable as Frames
+from sadist_jax.data.promptable_frames import PromptableFrames
 from sadist_jax.data.scene_source import SceneSource
 from sadist_jax.methods.clicks import Clicks
 from sadist_jax.methods.promptable import Promptable
@@ -29,7 +29,7 @@ def data(side: int, scene_side: int) -> Data:
     coco = CocoPanoptic(f"{DATA}/panoptic.json", f"{DATA}/panoptic", f"{DATA}/coco")
     photos = Mix(((coco, 26.0), (Folder(f"{DATA}/photos"), 13.0)))
     scenes = SceneSource(scene_side, count=1_000_000, photos=photos)
-    frames = Frames(side, instances=4, jitter=(0.7, 1.6), flip=True, min_area=side * side // 1000)
+    frames = PromptableFrames(side, instances=4, jitter=(0.7, 1.6), flip=True, min_area=side * side // 1000)
     return Data(Mix(((scenes, 3.0), (coco, 1.0))), frames, workers=1)
 
 

@@ -16,7 +16,7 @@ from sadist_jax.data import workers as loaders
 from sadist_jax.data.folder import Folder
 from sadist_jax.data.mask_folders import MaskFolders
 from sadist_jax.data.pipeline import batches, fingerprint, one_pass
-from sadist_jax.data.promptable import Promptable
+from sadist_jax.data.promptable_frames import PromptableFrames
 from sadist_jax.data.quarantine import Quarantine
 from sadist_jax.data.sami_crops import SamiCrops
 from sadist_jax.data.sample import Unreadable
@@ -108,7 +108,7 @@ def test_promptable_batches_have_the_shapes_of_the_contract(tmp_path):
         save(tmp_path / "images" / f"{i}.png", noise(30, 20, i))
         save(tmp_path / "masks" / f"{i}.png", rectangle((30, 20), 2, 3, 12, 20).astype(np.uint8))
     reader = MaskFolders(str(tmp_path)).open()
-    (batch,) = take(batches(reader, Promptable(size=32, instances=5), seed=0, global_batch=4), 1)
+    (batch,) = take(batches(reader, PromptableFrames(size=32, instances=5), seed=0, global_batch=4), 1)
     shapes = {"image": (4, 32, 32, 3), "size": (4, 2), "masks": (4, 5, 32, 32), "instance": (4, 5)}
     assert {k: v.shape for k, v in batch.items()} == {**shapes, "index": (4,), "weight": (4,)}
     assert batch["size"].tolist() == [[32, 21]] * 4

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sadist_jax.data.order import generator
-from sadist_jax.data.promptable import Promptable
+from sadist_jax.data.promptable_frames import PromptableFrames
 from sadist_jax.data.sample import Masks, Sample, Unreadable, unlabelled
 from sadist_jax.errors import BadInput
 from tests.data.made import flat, noise, rectangle
@@ -22,8 +22,8 @@ def boxes(count):
 
 
 def test_a_row_has_the_shapes_of_the_contract():
-    row = Promptable(size=40, instances=3)(sample(boxes(2)), generator(0, 0))
-    filler = Promptable(size=40, instances=3).filler()
+    row = PromptableFrames(size=40, instances=3)(sample(boxes(2)), generator(0, 0))
+    filler = PromptableFrames(size=40, instances=3).filler()
     shapes = {"image": (40, 40, 3), "size": (2,), "masks": (3, 40, 40), "instance": (3,), "weight": ()}
     types = {"image": np.uint8, "size": np.int32, "masks": np.uint8, "instance": bool, "weight": np.float32}
     for each in (row, filler):
@@ -35,7 +35,7 @@ def test_a_row_has_the_shapes_of_the_contract():
 
 
 def test_content_is_at_the_top_left_and_masks_follow_it():
-    row = Promptable(size=40, instances=4)(sample(boxes(2), image=flat(9, *HW)), generator(0, 0))
+    row = PromptableFrames(size=40, instances=4)(sample(boxes(2), image=flat(9, *HW)), generator(0, 0))
     assert row["size"].tolist() == [20, 40]
     assert (row["image"][:20] == 9).all()
     assert not row["image"][20:].any()
@@ -48,7 +48,7 @@ def test_content_is_at_the_top_left_and_masks_follow_it():
 def test_more_instances_than_rows_are_drawn_without_repetition_and_evenly():
     seen = np.zeros(6, int)
     for position in range(300):
-        row = Promptable(size=40, instances=2)(sample(boxes(6)), generator(0, position))
+        row = PromptableFrames(size=40, instances=2)(sample(boxes(6)), generator(0, position))
         columns = [int(np.flatnonzero(mask.any(axis=0))[0]) // 4 for mask in row["masks"]]
         assert len(set(columns)) == 2
         seen[columns] += 1
@@ -65,14 +65,14 @@ def test_crowds_vanished_and_covering_masks_are_no_targets():
         rectangle(HW, 8, 8, 30, 30),  # a crowd
     ]
     crowd = [False, False, False, False, False, True]
-    row = Promptable(size=40, instances=6, min_area=16)(sample(masks, crowd), generator(0, 0))
+    row = PromptableFrames(size=40, instances=6, min_area=16)(sample(masks, crowd), generator(0, 0))
     assert sorted(row["masks"].sum(axis=(1, 2), dtype=int).tolist()) == [0, 0, 0, 0, 16, 20 * 36]
     assert row["instance"].sum() == 2
 
 
 @pytest.mark.parametrize("case", [sample([]), sample(boxes(1), [True]), sample([rectangle(HW, 0, 0, 1, 1)])])
 def test_a_row_without_instances_has_weight_0_but_its_image(case):
-    row = Promptable(size=40, instances=2)(case, generator(0, 0))
+    row = PromptableFrames(size=40, instances=2)(case, generator(0, 0))
     assert row["weight"] == 0
     assert not row["instance"].any()
     assert row["image"].any()
@@ -87,7 +87,7 @@ def test_only_the_masks_that_are_needed_are_decoded():
         return boxes(6)[i]
 
     lazy = sample(boxes(6))._replace(masks=Masks("a.png", 6, decode))
-    Promptable(size=40, instances=2)(lazy, generator(0, 0))
+    PromptableFrames(size=40, instances=2)(lazy, generator(0, 0))
     assert len(decoded) == 2
 
 
@@ -97,7 +97,7 @@ def test_a_broken_mask_makes_the_sample_unreadable():
 
     lazy = sample(boxes(1))._replace(masks=Masks("a.png", 1, decode))
     with pytest.raises(Unreadable, match="annotation 5 is broken") as caught:
-        Promptable(size=40)(lazy, generator(0, 0))
+        PromptableFrames(size=40)(lazy, generator(0, 0))
     assert caught.value.path == "a.png"
 
 
@@ -107,7 +107,7 @@ def test_image_and_masks_move_together(jitter):
     picture = flat(0, *HW) + np.uint8(200) * thing[..., None]
     flipped = set()
     for position in range(30):
-        transform = Promptable(size=64, instances=1, jitter=jitter, flip=True, min_area=1)
+        transform = PromptableFrames(size=64, instances=1, jitter=jitter, flip=True, min_area=1)
         row = transform(sample([thing], image=picture), generator(1, position))
         if not row["instance"][0]:
             continue
@@ -126,25 +126,25 @@ def test_image_and_masks_move_together(jitter):
 def test_flips_happen_half_of_the_time_for_image_and_masks():
     left = rectangle(HW, 0, 0, 40, 40)
     picture = flat(0, *HW) + np.uint8(200) * left[..., None]
-    transform = Promptable(size=80, instances=1, flip=True)
+    transform = PromptableFrames(size=80, instances=1, flip=True)
     rows = [transform(sample([left], image=picture), generator(0, p)) for p in range(200)]
     assert all((row["image"][10, 0, 0] > 100) == row["masks"][0, 10, 0] for row in rows)
     assert 70 <= sum(int(row["masks"][0, 10, 0]) for row in rows) <= 130
-    still = Promptable(size=80, instances=1)(sample([left], image=picture), generator(0, 0))
+    still = PromptableFrames(size=80, instances=1)(sample([left], image=picture), generator(0, 0))
     assert np.array_equal(still["image"][:40], picture)
 
 
 def test_stretch_fills_the_square_with_image_and_masks():
     left = rectangle(HW, 0, 0, 40, 40)
     picture = flat(0, *HW) + np.uint8(200) * left[..., None]
-    row = Promptable(size=40, instances=1, fit="stretch")(sample([left], image=picture), generator(0, 0))
+    row = PromptableFrames(size=40, instances=1, fit="stretch")(sample([left], image=picture), generator(0, 0))
     assert row["size"].tolist() == [40, 40]
     assert np.array_equal(row["masks"][0], rectangle((40, 40), 0, 0, 20, 40))
     assert np.array_equal(row["image"][..., 0] > 100, row["masks"][0])
 
 
 def test_unlabelled_pictures_pass_with_weight_0():
-    assert Promptable(size=40)(unlabelled(noise(*HW), "a"), generator(0, 0))["weight"] == 0
+    assert PromptableFrames(size=40)(unlabelled(noise(*HW), "a"), generator(0, 0))["weight"] == 0
 
 
 @pytest.mark.parametrize(
@@ -161,4 +161,4 @@ def test_unlabelled_pictures_pass_with_weight_0():
 )
 def test_impossible_options_are_refused(options):
     with pytest.raises(BadInput, match=next(iter(options))):
-        Promptable(**options)
+        PromptableFrames(**options)

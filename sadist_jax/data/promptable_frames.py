@@ -13,7 +13,7 @@ from sadist_jax.errors import BadInput
 
 
 @dataclass(frozen=True)
-class Promptable:
+class PromptableFrames:
     """Sample -> one row of a promptable batch, all in the padded frame of `size` pixels:
 
         image    uint8 (size, size, 3): longest side resized to `size`, content at the top left, zeros elsewhere

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from sadist_jax.models.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, EMPTY, FOREGROUND
 from sadist_jax.ops import points
-from sadist_jax.ops.masks import mask_to_box
 from sadist_jax.typing import Array, Bool, Float, Int, Key
 
 BOX_SLOTS = 2
@@ -41,6 +40,11 @@ class Clicks:
         """Slots of a prompt: a box, the first click, and one for each later round that adds a click."""
         return BOX_SLOTS + self.rounds - min(self.quiet_rounds, self.rounds - 1)
 
+    @property
+    def most_points(self) -> int:
+        """Slots that the longest prompt fills: the last one stays empty after a box, the box's after a click."""
+        return self.slots - (1 if self.box_probability > 0 else BOX_SLOTS)
+
     def schedule(self, key: Key) -> Bool[Array, " rounds"]:
         """Which rounds are followed by a new click: never the last; the other quiet ones are drawn at random."""
         quiet = min(self.quiet_rounds, self.rounds - 1)
@@ -53,22 +57,21 @@ class Clicks:
         return loud
 
     def start(
-        self, key: Key, target: Bool[Array, "h w"], size: Int[Array, " 2"], scale: int
+        self, key: Key, target: Bool[Array, "h w"], box: Float[Array, " 4"], size: Int[Array, " 2"], scale: int
     ) -> tuple[Float[Array, "n 2"], Int[Array, " n"], Bool[Array, ""]]:
         """First slots of one prompt -> (points, labels, whether it is a box).
 
         Args:
           target: the object at the resolution of the mask logits; `scale` pixels of the frame make one of its pixels.
+          box: xyxy of the object in pixel indices of the frame, both ends included.
           size: (height, width) of the content in pixels of the frame.
         """
         choose, place, shake = jax.random.split(key, 3)
         is_box = jax.random.bernoulli(choose, self.box_probability)
         xy, _ = points.sample_in_mask(place, target)
-        x0, y0, x1, y1 = mask_to_box(target)
-        edges = jnp.stack([x0, y0, x1 + 1, y1 + 1]) * scale - jnp.array([0, 0, 1, 1])  # pixel indices, inclusive
         side = target.shape[-2] * scale
-        box = points.jitter_box(shake, edges, size, cap=points.BOX_NOISE_CAP * side / SAM_SIDE).reshape(2, 2)
-        slots = jnp.zeros((self.slots, 2)).at[:2].set(box).at[2].set(to_frame(xy, scale))
+        corners = points.jitter_box(shake, box, size, cap=points.BOX_NOISE_CAP * side / SAM_SIDE).reshape(2, 2)
+        slots = jnp.zeros((self.slots, 2)).at[:2].set(corners).at[2].set(to_frame(xy, scale))
         kinds = jnp.where(
             is_box, jnp.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, EMPTY]), jnp.array([EMPTY, EMPTY, FOREGROUND])
         )

@@ -2,7 +2,9 @@
 
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -20,6 +22,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_T = TypeVar("_T")
 _open_lock = threading.Lock()  # warning filters belong to the process, loader threads must take turns
 
 
@@ -35,20 +38,42 @@ def open_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises:
         BadInput: names the file: missing, not an image, truncated, too large, or of a kind without a fixed range.
     """
+    return upright(*open_stored(path, max_pixels))
+
+
+def open_stored(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, int]:
+    """(the picture of `open_rgb` as it is stored, its EXIF orientation 1..8); 1 where the EXIF block is broken."""
+
+    def read(image: Image.Image) -> tuple[np.ndarray, int]:
+        image.load()  # before the EXIF block, which a PNG may have behind its pixels
+        return _to_rgb8(image), _orientation(image)
+
+    return decode(path, read, max_pixels)
+
+
+def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
+    """uint8 (H, W, 3) as stored -> as it is to be looked at."""
+    turn = _UPRIGHT.get(orientation)
+    return stored if turn is None else np.asarray(Image.fromarray(stored).transpose(turn))
+
+
+def decode(path: str | Path, read: Callable[[Image.Image], _T], max_pixels: int = MAX_PIXELS) -> _T:
+    """read(Pillow's image of the file, of which only the header is decoded yet).
+
+    Raises:
+        BadInput: whatever is wrong with the file, in one sentence that names it; `read` may raise one without the
+            name. An error of the operating system is its cause.
+    """
     with _open(path, max_pixels) as image:
         try:
-            image.load()
-            upright = _UPRIGHT.get(_orientation(image))
-            array = _to_rgb8(image)
+            return read(image)
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from None
         except MemoryError:
             raise
         except Exception as error:  # decoders raise anything on damaged data: OSError, SyntaxError, struct.error, ...
-            raise BadInput(f"cannot read {path}, the image is damaged or incomplete ({error})") from error
-    if upright is not None:
-        array = np.asarray(Image.fromarray(array).transpose(upright))
-    return array
+            message = f"cannot read {path}, the image is damaged or incomplete ({error}); fetch it again or remove it"
+            raise BadInput(message) from error
 
 
 def to_rgb(array: np.ndarray) -> np.ndarray:
@@ -86,11 +111,11 @@ def _open(path: str | Path, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError:
         raise BadInput(too_large) from None
     except FileNotFoundError:
-        raise BadInput(f"there is no image {path}") from None
+        raise BadInput(f"there is no image {path}; check the name") from None
     except Image.UnidentifiedImageError:
-        raise BadInput(f"{path} is not an image of a known format") from None
+        raise BadInput(f"{path} is not an image of a known format; save it as PNG or JPEG") from None
     except Exception as error:  # as above: headers are parsed here
-        raise BadInput(f"cannot read {path} ({error})") from error
+        raise BadInput(f"cannot read {path} ({error}); check the file and your rights to it") from error
     if image.width * image.height > max_pixels:
         image.close()
         raise BadInput(too_large)

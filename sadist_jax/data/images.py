@@ -1,7 +1,7 @@
 """Files of a data set -> arrays: pictures, binary masks, maps of ids. A file at fault is `Unreadable`."""
 
 import errno
-import io
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +10,11 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from sadist_jax.codecs.images import MAX_PIXELS, open_rgb
+from sadist_jax.codecs.images import decode, open_stored, upright
 from sadist_jax.data.sample import Unreadable
 from sadist_jax.errors import BadInput
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-_ORIENTATION = 0x0112  # EXIF tag
-_BACK = {  # undoes the turn of an orientation that swaps the sides
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 _TRIES = 4
 _FILES_FAULT = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _T = TypeVar("_T")
@@ -38,12 +31,13 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
         Unreadable: missing, damaged, not a picture, too large, or of another size than `size`.
         BadInput: the drive, not the file, is at fault.
     """
-    image = _persist(path, lambda: _open_rgb(path))
+    stored, orientation = _persist(path, lambda: open_stored(path))
+    image = upright(stored, orientation)
     found = image.shape[:2]
     if size is None or found == tuple(size):
         return image
-    if found == tuple(size)[::-1] and (back := _BACK.get(_persist(path, lambda: _orientation(path)))) is not None:
-        return np.asarray(Image.fromarray(image).transpose(back))
+    if stored.shape[:2] == tuple(size):
+        return stored
     raise Unreadable(
         str(path),
         f"{path} has {found[0]} x {found[1]} pixels (h x w), but its annotation is for {size[0]} x {size[1]}; "
@@ -67,7 +61,7 @@ def read_ids(path: str | Path) -> np.ndarray:
 
     def convert(image: Image.Image) -> np.ndarray:
         if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
-            raise BadInput(f"{path} is a picture of mode {image.mode}; a label map has one channel of ids")
+            raise BadInput(f"this is a picture of mode {image.mode}; a label map has one channel of ids")
         return np.asarray(image).astype(np.int32)
 
     return _decode(path, convert)
@@ -78,7 +72,7 @@ def read_panoptic(path: str | Path) -> np.ndarray:
 
     def convert(image: Image.Image) -> np.ndarray:
         if image.mode not in ("RGB", "RGBA"):
-            raise BadInput(f"{path} is a picture of mode {image.mode}; a panoptic map has three channels")
+            raise BadInput(f"this is a picture of mode {image.mode}; a panoptic map has three channels")
         red, green, blue = np.moveaxis(np.asarray(image)[..., :3].astype(np.int32), 2, 0)
         return red + 256 * green + 65536 * blue
 
@@ -87,7 +81,7 @@ def read_panoptic(path: str | Path) -> np.ndarray:
 
 def read_size(path: str | Path) -> tuple[int, int]:
     """(H, W) of a picture as stored, from its header."""
-    return _decode(path, lambda image: (image.height, image.width), pixels=False)
+    return _persist(path, lambda: decode(path, lambda image: (image.height, image.width)))
 
 
 def refuse_size(path: str | Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
@@ -97,54 +91,28 @@ def refuse_size(path: str | Path, found: tuple[int, ...], size: tuple[int, int])
         raise Unreadable(str(path), f"{message}; save it in the size of the picture")
 
 
-def _decode(path: str | Path, convert: Callable[[Image.Image], _T], pixels: bool = True) -> _T:
-    def attempt() -> _T:
-        raw = Path(path).read_bytes()
-        try:
-            with Image.open(io.BytesIO(raw)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                if pixels:
-                    image.load()
-                return convert(image)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise BadInput(f"{path} has more than {MAX_PIXELS} pixels; make it smaller before use") from None
-        except (BadInput, MemoryError):
-            raise
-        except Exception as error:  # Pillow's decoders raise a dozen types on damaged files, SyntaxError among them
-            raise BadInput(f"cannot read {path}, the file is damaged or not a picture ({error})") from None
+def _decode(path: str | Path, convert: Callable[[Image.Image], _T]) -> _T:
+    def read(image: Image.Image) -> _T:
+        image.load()  # here, so that NumPy does not meet the errors of a decoder
+        return convert(image)
 
-    return _persist(path, attempt)
-
-
-def _open_rgb(path: str | Path) -> np.ndarray:
-    try:
-        return open_rgb(path)
-    except BadInput as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
-            raise error.__cause__ from None
-        raise
-
-
-def _orientation(path: str | Path) -> int:
-    with Image.open(path) as image:
-        return image.getexif().get(_ORIENTATION, 1)
+    return _persist(path, lambda: decode(path, read))
 
 
 def _persist(path: str | Path, attempt: Callable[[], _T]) -> _T:
     """Try again when a (network) drive has hiccups, which must not make a file look damaged.
 
-    BadInput becomes `Unreadable`; an error of the operating system that stays is BadInput.
+    BadInput becomes `Unreadable`; an error of the operating system behind it that stays is BadInput.
     """
     for number in range(_TRIES):
         try:
             return attempt()
         except BadInput as error:
-            raise Unreadable(str(path), str(error)) from None
-        except OSError as error:
-            if error.errno in _FILES_FAULT:
-                raise Unreadable(str(path), f"there is no file {path}") from None
-            if error.errno in (errno.EACCES, errno.EPERM) or number == _TRIES - 1:
-                raise BadInput(f"{path} cannot be read ({error.strerror}); check the drive and your rights") from None
+            kind = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+            if kind is None or kind in _FILES_FAULT:
+                raise Unreadable(str(path), str(error)) from None
+            if kind in (errno.EACCES, errno.EPERM) or number == _TRIES - 1:
+                reason = os.strerror(kind)
+                raise BadInput(f"{path} cannot be read ({reason}); check the drive and your rights") from None
             time.sleep(0.2 * 4**number)
     raise AssertionError("unreachable")

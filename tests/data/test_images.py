@@ -8,7 +8,7 @@ from PIL import Image
 from sadist_jax.data import images
 from sadist_jax.data.sample import Unreadable
 from sadist_jax.errors import BadInput
-from tests.data.made import noise, save, truncate
+from tests.data.made import flat, noise, save, truncate
 
 TURN = 0x0112  # EXIF orientation
 
@@ -50,6 +50,15 @@ def test_a_picture_is_upright_unless_only_the_stored_one_fits_the_annotation(tmp
 def test_a_swapped_size_without_a_turn_in_the_file_is_a_mismatch(tmp_path):
     with pytest.raises(Unreadable, match="annotation is for 7 x 5"):
         images.read_image(save(tmp_path / "a.png", noise(5, 7)), (7, 5))
+
+
+def test_a_broken_exif_block_costs_neither_the_picture_nor_the_worker(tmp_path):
+    path = save(tmp_path / "broken.png", flat(9, 5, 7), exif=b"Exif\0\0no TIFF header")
+    with Image.open(path) as image, pytest.raises(SyntaxError):
+        image.getexif()
+    assert np.array_equal(images.read_image(path, (5, 7)), flat(9, 5, 7))
+    with pytest.raises(Unreadable, match=r"has 5 x 7 pixels .* annotation is for 7 x 5"):
+        images.read_image(path, (7, 5))
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "bmp", "gif"])
@@ -137,10 +146,9 @@ def test_hiccups_of_the_drive_are_not_the_files_fault(tmp_path, monkeypatch, kin
 
         return opened
 
-    monkeypatch.setattr(Path, "read_bytes", moody(Path.read_bytes))
+    monkeypatch.setattr(Image, "open", moody(Image.open))
     assert images.read_mask(path).shape == (3, 4)
     failures = iter([1, 1])
-    monkeypatch.setattr(Image, "open", moody(Image.open))
     assert images.read_image(path).shape == (3, 4, 3)
     failures = iter([1] * 99)
     for read in (images.read_image, images.read_mask):

@@ -1,4 +1,4 @@
-"""Where pixels go: resize by the longest side, pad, and carry masks, points and boxes along.
+"""Where pixels go: resize by the longest side, pad, and carry masks and points along.
 
 Frames: the *original* frame is the image as read; the *padded S frame* has the longest side resized to S, the content
 at the top left and zeros to the right and below. Coordinates are xy; pixel (0, 0) has its centre at 0 (official SAM).
@@ -25,6 +25,23 @@ def resize_image(image: np.ndarray, hw: Hw, bicubic: bool = False) -> np.ndarray
         return image
     how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(image).resize((hw[1], hw[0]), how))
+
+
+def resize_without_antialias(image: np.ndarray, hw: Hw) -> np.ndarray:
+    """uint8 (H, W, 3) -> float32 (h, w, 3) in 0..255: bilinear at source position (i + 0.5) * H / h - 0.5, clamped.
+
+    EfficientSAM's released `forward` does so, by torch's interpolate: in reducing, pixels that are not among the four
+    nearest do not count.
+    """
+    return _blend(_blend(image.astype(np.float32), hw[0], 0), hw[1], 1)
+
+
+def _blend(array: np.ndarray, new: int, axis: int) -> np.ndarray:
+    last = array.shape[axis] - 1
+    place = np.clip((np.arange(new) + 0.5) * (last + 1) / new - 0.5, 0, last)
+    before = place.astype(int)
+    share = np.expand_dims((place - before).astype(np.float32), [a for a in range(array.ndim) if a != axis])
+    return array.take(before, axis) * (1 - share) + array.take(np.minimum(before + 1, last), axis) * share
 
 
 def resize_mask(mask: np.ndarray, hw: Hw) -> np.ndarray:
@@ -58,9 +75,3 @@ def scale_points(points: np.ndarray, old_hw: Hw, new_hw: Hw) -> np.ndarray:
     """
     factor = np.array([new_hw[1] / old_hw[1], new_hw[0] / old_hw[0]])
     return (np.asarray(points, np.float64) * factor).astype(np.float32)
-
-
-def scale_boxes(boxes: np.ndarray, old_hw: Hw, new_hw: Hw) -> np.ndarray:
-    """xyxy (..., 4), as `scale_points`."""
-    boxes = np.asarray(boxes, np.float64)
-    return scale_points(boxes.reshape(*boxes.shape[:-1], 2, 2), old_hw, new_hw).reshape(boxes.shape)

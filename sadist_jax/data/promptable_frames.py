@@ -7,7 +7,7 @@ import numpy as np
 
 from sadist_jax.codecs import crops
 from sadist_jax.codecs.crops import Jitter
-from sadist_jax.codecs.geometry import longest_side_shape
+from sadist_jax.codecs.geometry import longest_side_shape, resize_without_antialias
 from sadist_jax.data.sample import Row, Sample
 from sadist_jax.errors import BadInput
 
@@ -27,7 +27,8 @@ class PromptableFrames:
     that cover more than 90% of the image").
 
     size: S of the model.
-    fit: 'pad' keeps the aspect ratio, as SAM; 'stretch' fills the square, as EfficientSAM. Jitter always pads.
+    fit: 'pad' keeps the aspect ratio, antialiased, as SAM; 'stretch' fills the square, bilinear without antialias, as
+        EfficientSAM, but rounded to whole grey levels. Jitter always pads.
     instances: K, rows for masks.
     jitter: large-scale jitter, the range of the factor on the longest side, e.g. (0.1, 2.0); None: no augmentation,
         as in SAM's last training and in EfficientSAM's.
@@ -67,7 +68,7 @@ class PromptableFrames:
                 masks[found], instance[found] = mask, True
                 found += 1
         return {
-            "image": crops.jitter_image(_turn(sample.image, mirror), placed, self.size),
+            "image": self._image(_turn(sample.image, mirror), placed),
             "size": np.array(placed.content, np.int32),
             "masks": masks,
             "instance": instance,
@@ -89,6 +90,11 @@ class PromptableFrames:
             return crops.sample_jitter(hw, self.size, rng, self.jitter)
         content = longest_side_shape(hw, self.size) if self.fit == "pad" else (self.size, self.size)
         return Jitter(content, (0, 0), content)
+
+    def _image(self, image: np.ndarray, placed: Jitter) -> np.ndarray:
+        if self.fit == "stretch" and self.jitter is None:
+            return np.rint(resize_without_antialias(image, placed.resized)).astype(np.uint8)
+        return crops.jitter_image(image, placed, self.size)
 
     def _usable(self, mask: np.ndarray, content: tuple[int, int]) -> bool:
         area = int(np.count_nonzero(mask))

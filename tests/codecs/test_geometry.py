@@ -37,6 +37,26 @@ def test_resize_image_is_pillow():
     assert geometry.resize_image(image, (30, 40)) is image
 
 
+@pytest.mark.parametrize("hw", [(11, 17), (60, 41), (30, 7), (1, 1)])
+def test_resize_without_antialias_blends_the_four_nearest_pixels(hw):
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    found = geometry.resize_without_antialias(image, hw)
+    assert (found.shape, found.dtype) == ((*hw, 3), np.float32)
+    for i, j in np.ndindex(hw):
+        y, x = (
+            min(max((k + 0.5) * old / new - 0.5, 0), old - 1) for k, old, new in zip((i, j), (30, 40), hw, strict=True)
+        )
+        rows, columns = ({int(p): 1 - p % 1, int(p) + 1: p % 1} for p in (y, x))
+        expected = sum(v * h * image[r, c] for r, v in rows.items() for c, h in columns.items() if v * h)
+        np.testing.assert_allclose(found[i, j], expected, atol=1e-3)
+
+
+def test_resize_without_antialias_to_a_quarter_sees_the_middle_two_of_four():
+    columns = np.tile(np.array([0, 100, 200, 0], np.uint8), 5)
+    image = np.broadcast_to(columns[None, :, None], (8, 20, 3))
+    assert (geometry.resize_without_antialias(image, (8, 5)) == 150).all()  # their mean over all four is 75
+
+
 @settings(max_examples=100, deadline=None)
 @given(sides, sides, sides, sides)
 def test_resize_mask_takes_the_nearest_centre(height, width, new_height, new_width):
@@ -64,12 +84,10 @@ def test_pad_to_square():
         geometry.pad_to_square(image, 2)
 
 
-def test_points_and_boxes_scale_by_axis():
+def test_points_scale_by_axis():
     points = geometry.scale_points(np.array([[10, 20], [0, 0]]), (427, 640), (683, 1024))
     np.testing.assert_allclose(points, [[16, 20 * 683 / 427], [0, 0]], rtol=1e-6)
     assert points.dtype == np.float32
-    boxes = geometry.scale_boxes(np.array([[1, 2, 3, 4]]), (10, 20), (20, 60))
-    np.testing.assert_allclose(boxes, [[3, 4, 9, 8]])
 
 
 @settings(max_examples=50, deadline=None)

@@ -5,6 +5,7 @@ from sadist_jax.data.order import generator
 from sadist_jax.data.promptable_frames import PromptableFrames
 from sadist_jax.data.sample import Masks, Sample, Unreadable, unlabelled
 from sadist_jax.errors import BadInput
+from sadist_jax.predict.framing import Framing
 from tests.data.made import flat, noise, rectangle
 
 HW = (40, 80)
@@ -141,6 +142,15 @@ def test_stretch_fills_the_square_with_image_and_masks():
     assert row["size"].tolist() == [40, 40]
     assert np.array_equal(row["masks"][0], rectangle((40, 40), 0, 0, 20, 40))
     assert np.array_equal(row["image"][..., 0] > 100, row["masks"][0])
+
+
+def test_stretched_pictures_are_those_of_inference():
+    """Without antialias: at a quarter of the width the middle two of four columns count. Rounded, to stay uint8."""
+    picture = noise(40, 160)
+    row = PromptableFrames(size=40, fit="stretch")(unlabelled(picture, "a"), generator(0, 0))
+    expected = (picture[:, 1::4].astype(float) + picture[:, 2::4]) / 2
+    np.testing.assert_allclose(row["image"], expected, atol=0.5)
+    np.testing.assert_allclose(row["image"], Framing.of((40, 160), 40, "stretch").pixels(picture), atol=0.5001)
 
 
 def test_unlabelled_pictures_pass_with_weight_0():

@@ -64,21 +64,25 @@ class Optim:
 
 def rate(spec: Optim, steps: int) -> Callable[[Array], Array]:
     """Learning rate as a function of the steps done so far, for a run of `steps` steps."""
-    if spec.warmup >= steps > 0 and spec.warmup > 0:
-        raise BadInput(f"optim.warmup = {spec.warmup} leaves nothing of a run of {steps} steps")
-    rest = max(steps - spec.warmup, 1)
+    if 0 < steps <= spec.warmup:
+        raise BadInput(
+            f"optim.warmup = {spec.warmup} leaves nothing of a run of {steps} steps; give --optim.warmup below "
+            f"{steps}, or --steps above {spec.warmup}"
+        )
+    begin = 0 if spec.schedule == "steps" else spec.warmup  # milestones count from the start of the run
+    rest = max(steps - begin, 1)
     if spec.schedule == "cosine":
         decay = optax.cosine_decay_schedule(1.0, rest, alpha=spec.final)
     elif spec.schedule == "linear":
         decay = optax.linear_schedule(1.0, spec.final, rest)
     elif spec.schedule == "steps":
-        decay = optax.piecewise_constant_schedule(1.0, {m - spec.warmup: spec.factor for m in spec.milestones})
+        decay = optax.piecewise_constant_schedule(1.0, dict.fromkeys(spec.milestones, spec.factor))
     else:
         decay = optax.constant_schedule(1.0)
 
     def at(step: Array) -> Array:
         climb = jnp.minimum(1.0, (step + 1) / max(spec.warmup, 1))
-        return spec.lr * climb * decay(jnp.maximum(step - spec.warmup, 0))
+        return spec.lr * climb * decay(jnp.maximum(step - begin, 0))
 
     return at
 

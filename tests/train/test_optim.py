@@ -45,6 +45,7 @@ def one_step(spec, grads, params=PARAMS, steps=10, step=0):
         (Optim(lr=2.0, final=0.1), {0: 2.0, 10: 2.0 * 0.55, 20: 0.2}),
         (Optim(lr=2.0, schedule="linear", warmup=10, final=0.5), {4: 1.0, 10: 2.0, 15: 1.5, 20: 1.0}),
         (Optim(lr=2.0, schedule="steps", milestones=(8, 12), warmup=2), {0: 1.0, 7: 2.0, 9: 0.2, 13: 0.02}),
+        (Optim(lr=2.0, schedule="steps", milestones=(2, 4), warmup=4), {0: 0.5, 1: 1.0, 2: 0.15, 3: 0.2, 4: 0.02}),
     ],
 )
 def test_schedules(spec, expected):
@@ -55,8 +56,11 @@ def test_schedules(spec, expected):
 
 
 def test_a_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(BadInput, match=r"optim\.warmup = 20"):
+    with pytest.raises(BadInput, match=r"warmup = 50 .* 40 steps; give --optim\.warmup below 40, or --steps above 50"):
+        optim.rate(Optim(warmup=50), 40)
+    with pytest.raises(BadInput, match=r"warmup = 20 "):
         optim.rate(Optim(warmup=20), 20)
+    optim.rate(Optim(warmup=19), 20)
 
 
 def test_first_update_is_adamw():

@@ -1,7 +1,7 @@
 """The command line: `sadist JOB ...` runs `main(argv)` of the file of that name in this folder.
 
 This file imports neither JAX nor anything that does, so that `sadist --help` answers at once. Exit codes: 0 done,
-1 a bug, 2 bad input, 75 stopped by a signal after saving (run the same command again), 130 interrupted.
+1 a bug, 2 bad input, 130 interrupted.
 """
 
 import ast

@@ -146,8 +146,8 @@ def _parse_flags() -> None:
 def _settle(folder: str, worker: int, workers: int) -> None:
     """First act of a worker process: its life is its parent's.
 
-    A terminal's Ctrl-C and a scheduler's SIGTERM reach the whole process group; the parent needs its workers to finish
-    the step that it is in and to save. And a parent that was killed outright (SIGKILL) cannot end its workers.
+    A terminal's Ctrl-C and a scheduler's SIGTERM reach the whole process group; what is to be done then is the parent's
+    business, to whom dead workers would look like a failure. And a parent that was killed (SIGKILL) cannot end them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -23,7 +23,7 @@ def main(argv):
     if "ctrl-c" in argv:
         raise KeyboardInterrupt
     print(len(argv))
-    return 75 if "preempted" in argv else None
+    return 3 if "three" in argv else None
 '''
 
 
@@ -45,7 +45,7 @@ def test_help_lists_every_job_with_the_first_line_of_its_file(job, capsys):
 def test_a_job_gets_the_rest_of_the_line_and_its_code_is_returned(job, capsys):
     assert cli.main(["count-args", "a", "--help"]) == 0
     assert capsys.readouterr().out == "2\n"
-    assert cli.main(["count-args", "preempted"]) == 75
+    assert cli.main(["count-args", "three"]) == 3
 
 
 @pytest.mark.parametrize(("typed", "hint"), [("count-arg", "did you mean `sadist count-args`?"), ("zzz", "--help")])

@@ -99,7 +99,8 @@ class Promptable:
         embedding = self.model.encode(params, batch["image"], batch["size"])
         scale = batch["masks"].shape[-1] // (DECODED * embedding.shape[2])
         target = area_downsample(batch["masks"], scale) >= 0.5
-        valid = content(target.shape[-2:], -(-batch["size"] // scale))
+        _, _, height, width = target.shape
+        valid = content((height, width), -(-batch["size"] // scale))
         real = batch["instance"] & (target & valid[:, None]).any((-2, -1))
         weight = real * batch["weight"][:, None]
         rounds = self._rounds(params, embedding, batch, target, valid, key)

@@ -14,8 +14,8 @@ from sadist_jax.models.mask_decoder import MULTI, SINGLE, MaskDecoder, Upscale
 from sadist_jax.models.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, EMPTY, FOREGROUND, NOT_A_POINT, Prompts
 from sadist_jax.models.two_way import TwoWay
 from sadist_jax.models.vit import Vit
-from sadist_jax.models.vit_det import neck, neck_table
 from sadist_jax.nn import fourier, layers, table
+from sadist_jax.nn.neck import neck, neck_table
 from sadist_jax.nn.table import Leaf, Table
 from sadist_jax.ops.pixels import normalize
 from sadist_jax.ops.precision import widen
@@ -85,6 +85,7 @@ class EfficientSam:
         "stretch"  # how an image becomes the square input: the aspect ratio is not kept
     )
     takes_masks: ClassVar[bool] = False  # as prompts
+    single_mask_trained: ClassVar[bool] = False  # mask token 0
 
     @classmethod
     def ti(cls, **encoder) -> "EfficientSam":
@@ -120,9 +121,8 @@ class EfficientSam:
         return table.init(self.table(), key)
 
     def apply(
-        self, params: Params, image: Array, prompts: Prompts, *, size: Int[Array, "b 2"] | None = None,
-        train: bool = False, key: Key | None = None,
-    ) -> tuple[Float[Array, "b p 4 H W"], dict[str, Array]]:  # fmt: skip
+        self, params: Params, image: Array, prompts: Prompts, *, size: Int[Array, "b 2"] | None = None
+    ) -> tuple[Float[Array, "b p 4 H W"], dict[str, Array]]:
         """`encode` and `decode` in one: mask logits of all four mask tokens; aux has `embedding` and `iou`."""
         embedding = self.encode(params, image, size)
         logits, iou = self.decode(params, embedding, prompts)

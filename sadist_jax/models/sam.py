@@ -39,6 +39,7 @@ class Sam:
         "pad"  # how an image becomes the square input: longest side resized, then padded
     )
     takes_masks: ClassVar[bool] = True  # as prompts
+    single_mask_trained: ClassVar[bool] = True  # mask token 0
 
     @classmethod
     def vit_b(cls, **encoder: Any) -> "Sam":
@@ -79,9 +80,8 @@ class Sam:
         return table.init(self.table(), key)
 
     def apply(
-        self, params: Params, image: Array, prompts: Prompts, *, size: Int[Array, "b 2"] | None = None,
-        train: bool = False, key: Key | None = None,
-    ) -> tuple[Float[Array, "b p 4 H W"], dict[str, Array]]:  # fmt: skip
+        self, params: Params, image: Array, prompts: Prompts, *, size: Int[Array, "b 2"] | None = None
+    ) -> tuple[Float[Array, "b p 4 H W"], dict[str, Array]]:
         """`encode` and `decode` in one: mask logits of all four mask tokens; aux has `embedding` and `iou`."""
         embedding = self.encode(params, image, size)
         logits, iou = self.decode(params, embedding, prompts)

@@ -14,8 +14,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from sadist_jax.models.vit import NORM_EPS, sincos
+from sadist_jax.models.vit import NORM_EPS
 from sadist_jax.nn import layers, table
+from sadist_jax.nn.positions import sincos
 from sadist_jax.nn.table import Leaf, Table
 from sadist_jax.ops.attention import attention
 from sadist_jax.typing import Array, Float, Int, Params

@@ -67,8 +67,8 @@ class TwoWay:
     ) -> tuple[Float[Array, "b p t c"], Float[Array, "b p s c"]]:
         """Tokens of p prompts for each of b images; `where` says which are there.
 
-        q is p, or 1 where the prompts share the image tokens: then the first layer's projections of the image, a tenth
-        of all work, are made once for all prompts.
+        q is p, or 1 where the prompts share the image tokens: then the first layer's projections of the image are made
+        once for all prompts.
         """
         positions = tokens
         for i in range(self.depth):

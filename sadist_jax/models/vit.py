@@ -2,19 +2,19 @@
 
 Sources: Dosovitskiy et al. 2021 (ViT), Touvron et al. 2021 (Ti, S, B sizes), names as in EfficientSAM's checkpoints.
 There is no class token and no final norm; EfficientSAM's position table keeps the row of a class token that its
-pretraining had (197 = 1 + 14 * 14), so ours has that row too.
+pretraining had (197 = 1 + 14 * 14), so ours has that row too. Start values are MAE's (He et al. 2022): Xavier's for all
+linear layers, sine-cosine positions; ours: the bias of the patches starts at 0.
 """
 
 import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from sadist_jax.nn import layers, table
-from sadist_jax.nn.table import Leaf, Table
+from sadist_jax.nn.positions import resize_positions, sincos_init
+from sadist_jax.nn.table import Leaf, Table, xavier_uniform
 from sadist_jax.ops.attention import attention
-from sadist_jax.ops.resize import resize
 from sadist_jax.typing import Array, Float, Key, Params
 
 NORM_EPS = 1e-6
@@ -58,24 +58,25 @@ class Vit:
         return self.image_size // self.patch
 
     def mlp(self) -> layers.Mlp:
-        return layers.Mlp((self.dim, 4 * self.dim, self.dim), ("fc1", "fc2"))
+        return layers.Mlp((self.dim, 4 * self.dim, self.dim), ("fc1", "fc2"), init=xavier_uniform)
 
     def table(self) -> Table:
         norm = layers.norm_table(self.dim)
-        attn = {"qkv": layers.dense_table(self.dim, 3 * self.dim), "proj": layers.dense_table(self.dim, self.dim)}
+        attn = {
+            "qkv": layers.dense_table(self.dim, 3 * self.dim, init=xavier_uniform),
+            "proj": layers.dense_table(self.dim, self.dim, init=xavier_uniform),
+        }
         block = {"norm1": norm, "attn": attn, "norm2": norm, "mlp": self.mlp().table()}
         return {
             "pos_embed": Leaf((1, 1 + self.grid**2, self.dim), sincos_init),
-            "patch_embed": {"proj": layers.conv_table(3, self.dim, self.patch)},
+            "patch_embed": {"proj": layers.conv_table(3, self.dim, self.patch, init=layers.xavier_patches)},
             "blocks": {str(i): block for i in range(self.depth)},
         }
 
     def init(self, key: Key) -> Params:
         return table.init(self.table(), key)
 
-    def apply(
-        self, params: Params, x: Float[Array, "b H W 3"], *, train: bool = False, key: Key | None = None
-    ) -> tuple[Float[Array, "b h w c"], dict[str, Array]]:
+    def apply(self, params: Params, x: Float[Array, "b H W 3"]) -> tuple[Float[Array, "b h w c"], dict[str, Array]]:
         """Normalised image of any size in patches -> (last block's map, aux with `patch` and `block<i>` maps)."""
         x = self.embed(params, x)
         b, h, w, c = x.shape
@@ -88,9 +89,7 @@ class Vit:
         x = layers.patch_conv(params["patch_embed"]["proj"], x.astype(self.dtype))
         positions = params["pos_embed"][:, 1:].reshape(1, self.grid, self.grid, self.dim)
         _, h, w, _ = x.shape
-        if (h, w) != (self.grid, self.grid):
-            positions = resize(positions, (h, w), "bicubic")
-        return x + positions.astype(x.dtype)
+        return x + resize_positions(positions, (h, w)).astype(x.dtype)
 
     def encode(self, params: Params, x: Float[Array, "b t c"]) -> tuple[Float[Array, "b t c"], dict[str, Array]]:
         """The blocks on any set of embedded tokens: all of an image, or the visible ones of a masked image."""
@@ -106,20 +105,3 @@ class Vit:
         q, k, v = (qkv.reshape(b, t, 3, self.heads, c // self.heads)[:, :, i] for i in range(3))
         x = x + layers.dense(params["attn"]["proj"], attention(q, k, v).reshape(b, t, c))
         return x + self.mlp().apply(params["mlp"], layers.layer_norm(params["norm2"], x, NORM_EPS))
-
-
-def sincos_init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-    """Fixed sine-cosine table of a square grid, (1, 1 + g * g, c), first row 0 (He et al. 2022, MAE, models_mae.py)."""
-    del key
-    return sincos(round((shape[1] - 1) ** 0.5), shape[2], first=True).astype(dtype)
-
-
-def sincos(grid: int, dim: int, *, first: bool) -> Float[Array, "1 t c"]:
-    """Half of the channels code the column, half the row; `first` puts a row of zeros for a class token before."""
-    frequency = 10000.0 ** (-jnp.arange(dim // 4) / (dim / 4))
-    angle = jnp.arange(grid, dtype=jnp.float32)[:, None] * frequency
-    code = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)  # (grid, dim / 2)
-    rows = jnp.broadcast_to(code[:, None], (grid, grid, dim // 2))
-    cols = jnp.broadcast_to(code[None, :], (grid, grid, dim // 2))
-    positions = jnp.concatenate([cols, rows], -1).reshape(grid * grid, dim)
-    return jnp.concatenate([jnp.zeros((int(first), dim)), positions])[None]

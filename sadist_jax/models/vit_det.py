@@ -1,7 +1,8 @@
 """SAM's image encoder: a ViT with windowed attention, decomposed relative positions and a convolutional neck.
 
 Sources: Li et al. 2022, "Exploring Plain Vision Transformer Backbones for Object Detection" (ViTDet); Kirillov et al.
-2023, "Segment Anything", app. A; names and details as in the released segment-anything checkpoints.
+2023, "Segment Anything", app. A; names and details as in the released segment-anything checkpoints. Patches start as
+in MAE (He et al. 2022), with whose weights SAM's encoder began; ours: all else from a truncated normal.
 """
 
 import dataclasses
@@ -10,10 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from sadist_jax.nn import layers, table
+from sadist_jax.nn.neck import neck, neck_table
+from sadist_jax.nn.positions import resize_positions
 from sadist_jax.nn.table import Leaf, Table
 from sadist_jax.ops.attention import attention
 from sadist_jax.ops.precision import widen
-from sadist_jax.ops.resize import resize, resize_axis
+from sadist_jax.ops.resize import resize_axis
 from sadist_jax.ops.windows import partition, unpartition
 from sadist_jax.typing import Array, Float, Key, Params
 
@@ -52,7 +55,7 @@ class VitDet:
         }
         return {
             "pos_embed": Leaf((1, self.grid, self.grid, self.dim), table.trunc_normal),
-            "patch_embed": {"proj": layers.conv_table(3, self.dim, self.patch)},
+            "patch_embed": {"proj": layers.conv_table(3, self.dim, self.patch, init=layers.xavier_patches)},
             "blocks": blocks,
             "neck": neck_table(self.dim, self.out_dim),
         }
@@ -71,9 +74,7 @@ class VitDet:
     def init(self, key: Key) -> Params:
         return table.init(self.table(), key)
 
-    def apply(
-        self, params: Params, x: Float[Array, "b H W 3"], *, train: bool = False, key: Key | None = None
-    ) -> tuple[Float[Array, "b h w o"], dict[str, Array]]:
+    def apply(self, params: Params, x: Float[Array, "b H W 3"]) -> tuple[Float[Array, "b h w o"], dict[str, Array]]:
         """Normalised image -> (embedding, aux). H and W are multiples of the patch, of any size.
 
         aux: `patch` (after position embedding), `block<i>`, `pre_neck`: (b, h, w, dim) maps.
@@ -117,23 +118,3 @@ def relative_table(rel_pos: Float[Array, "l d"], size: int) -> Float[Array, "siz
         rel_pos = resize_axis(rel_pos, 2 * size - 1)
     offset = jnp.arange(size)[:, None] - jnp.arange(size)[None, :] + size - 1
     return rel_pos[offset]
-
-
-def resize_positions(pos_embed: Float[Array, "1 s s c"], size: tuple[int, int]) -> Float[Array, "1 h w c"]:
-    """Bicubic, as EfficientSAM resizes its own; SAM's released code knows its native size only."""
-    return pos_embed if pos_embed.shape[1:3] == tuple(size) else resize(pos_embed, size, "bicubic")
-
-
-def neck_table(inputs: int, outputs: int) -> Table:
-    return {
-        "0": layers.conv_table(inputs, outputs, 1, bias=False),
-        "1": layers.norm_table(outputs),
-        "2": layers.conv_table(outputs, outputs, 3, bias=False),
-        "3": layers.norm_table(outputs),
-    }
-
-
-def neck(params: Params, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
-    """1 x 1 convolution, norm, 3 x 3 convolution, norm."""
-    x = layers.layer_norm(params["1"], layers.conv(params["0"], x), NORM_EPS)
-    return layers.layer_norm(params["3"], layers.conv(params["2"], x, padding=1), NORM_EPS)

@@ -5,6 +5,7 @@ at least float32. Weight names are PyTorch's: `weight`, `bias`.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -13,13 +14,13 @@ import jax.numpy as jnp
 from sadist_jax import tree
 from sadist_jax.nn.table import Initializer, Leaf, Table, ones, trunc_normal, xavier_uniform
 from sadist_jax.ops.precision import widen
-from sadist_jax.typing import Array, Float, Params
+from sadist_jax.typing import Array, Float, Key, Params
 
 
 def gelu(x: Array) -> Array:
     """Exact (erf) GELU: what SAM and EfficientSAM use; jax.nn.gelu's default is the tanh approximation.
 
-    Written as PyTorch computes it: jax.nn.gelu(approximate=False) takes erfc, which on a CPU costs three more passes.
+    Written as PyTorch computes it: jax.nn.gelu(approximate=False) takes erfc, which costs more on a CPU.
     """
     return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
@@ -36,7 +37,7 @@ def dense(params: Params, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
 
 
 def _matmul(x: Float[Array, "... i"], weight: Float[Array, "i o"]) -> Float[Array, "... o"]:
-    """As one 2-D product: with more axes XLA's CPU backend takes 3.5 times as long for the gradient of the weight."""
+    """As one 2-D product: with more axes XLA's CPU backend is slower at the gradient of the weight."""
     return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], weight.shape[-1])
 
 
@@ -80,6 +81,14 @@ def conv(params: Params, x: Float[Array, "*b h w i"], *, stride: int = 1, paddin
     )
     y = y.reshape(*lead, *y.shape[1:])
     return y + params["bias"].astype(x.dtype) if "bias" in params else y
+
+
+def xavier_patches(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+    """Start values of a `patch_conv` as the linear layer that it is (He et al. 2022, MAE, models_mae.py).
+
+    Uniform up to sqrt(6 / (p * p * inputs + outputs)); Xavier's rule for convolutions would count p * p * outputs.
+    """
+    return xavier_uniform(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
 
 def patchify(x: Float[Array, "*b h w c"], patch: int) -> Float[Array, "*b H W d"]:
@@ -131,5 +140,5 @@ class Mlp:
 
 __all__ = [
     "Mlp", "conv", "conv_table", "dense", "dense_table", "gelu", "group_norm", "layer_norm", "norm_table",
-    "patch_conv", "patchify", "up", "up_table",
+    "patch_conv", "patchify", "up", "up_table", "xavier_patches",
 ]  # fmt: skip

@@ -1,8 +1,9 @@
 """Attention: the one place that chooses how it is computed.
 
 * `plain`: the whole score matrix at once; right for a few hundred tokens.
-* `blocks`: `lax.map` over images, heads and blocks of query rows. On XLA's CPU backend this is 2.2 times as fast as
-  the straight form on 4096 tokens and needs 1/18 of the memory; on a GPU it bounds memory in float32.
+* `blocks`: `lax.map` over images, heads and blocks of query rows. On XLA's CPU backend this is faster than
+  the straight form on thousands of tokens and needs a fraction of the memory; on a GPU it bounds memory in float32, and
+  where the fused kernel cannot be had.
 * `cudnn`: fused, for float16 and bfloat16 on NVIDIA GPUs. Fused kernels take no bias that depends on the query, so
   decomposed relative positions go in as extra channels of q and k, which is exact.
 
@@ -22,7 +23,7 @@ from sadist_jax.typing import Array, Bool, Float
 Implementation = Literal["plain", "blocks", "cudnn"]
 BLOCK = 512  # query rows of a block
 FEW = 64  # prompt tokens against an image: the score matrix is small whatever the image
-CUDNN_MAX_HEAD_DIM = 256  # Hopper; the kernel refuses more
+CUDNN_CHANNELS = {(9, 0): 256, (8, 0): 128}  # compute capability from which on the kernel takes so many a head
 
 
 def attention(
@@ -43,7 +44,7 @@ def attention(
       where: keys that take part; a row without any gives the mean of v, never NaN.
       implementation: None chooses by device, dtype and size.
     """
-    chosen = implementation or choose(q, k, where)
+    chosen = implementation or choose(q, k, relative, where)
     if chosen == "cudnn":
         return _cudnn(q, k, v, relative)
     if chosen == "blocks":
@@ -53,15 +54,32 @@ def attention(
     return jnp.swapaxes(_plain(q, k, v, relative, where), -3, -2)
 
 
-def choose(q: Array, k: Array, where: Array | None) -> Implementation:
+def choose(q: Array, k: Array, relative: tuple[Array, Array] | None, where: Array | None) -> Implementation:
     """The fastest known implementation for these operands on the default device."""
     t, s = q.shape[-3], k.shape[-3]
     if q.ndim > 4 or min(t, s) <= FEW or (max(t, s) <= BLOCK and jax.default_backend() != "cpu"):
         return "plain"
     low_precision = q.dtype in (jnp.float16, jnp.bfloat16)
-    if jax.default_backend() == "gpu" and low_precision and where is None:
+    if low_precision and where is None and _fused_width(q, relative) <= _cudnn_channels():
         return "cudnn"
     return "blocks"
+
+
+def _fused_width(q: Array, relative: tuple[Array, Array] | None) -> int:
+    """Channels of a head in the fused kernel: q's and those of the relative positions, filled up to a multiple of 8."""
+    channels = q.shape[-1] + sum(x.shape[-1] for x in relative or ())
+    return -(-channels // 8) * 8
+
+
+def _cudnn_channels() -> int:
+    """The most channels a head that the default device's fused kernel takes; 0 without one, as on AMD's GPUs."""
+    if jax.default_backend() != "gpu":
+        return 0
+    major, _, minor = str(getattr(jax.devices()[0], "compute_capability", "")).partition(".")
+    if not (major.isdecimal() and minor.isdecimal()):
+        return 0
+    capability = (int(major), int(minor))
+    return next((channels for least, channels in CUDNN_CHANNELS.items() if capability >= least), 0)
 
 
 def _plain(q, k, v, relative, where):
@@ -116,11 +134,8 @@ def augment(q, k, relative):
 def _cudnn(q, k, v, relative):
     """Fused attention. All head dims must be equal and a multiple of 8, so everything is filled up with zeros."""
     d = v.shape[-1]
-    scale = d**-0.5
+    scale, width = d**-0.5, _fused_width(q, relative)
     if relative is not None:
         (q, k), scale = augment(q, k, relative), 1.0
-    width = -(-q.shape[-1] // 8) * 8
-    if width > CUDNN_MAX_HEAD_DIM:
-        raise ValueError(f"fused attention needs {width} channels a head, cuDNN takes {CUDNN_MAX_HEAD_DIM} at most")
     q, k, v = (jnp.pad(x, ((0, 0),) * 3 + ((0, width - x.shape[-1]),)) for x in (q, k, v))
     return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn")[..., :d]

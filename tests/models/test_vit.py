@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sadist_jax import tree
-from sadist_jax.models.vit import Vit, sincos
+from sadist_jax.models.vit import Vit
 from sadist_jax.nn import table
 from sadist_jax.ops.resize import resize
 from tests.parity import draw
@@ -44,19 +44,6 @@ def test_positions_follow_the_size_of_the_input(params):
     np.testing.assert_array_equal(SMALL.embed(blank, jnp.zeros((1, 48, 64, 3))), resize(grid, (6, 8), "bicubic"))
 
 
-@pytest.mark.parametrize("first", [False, True])
-def test_start_positions_are_those_of_mae(first):
-    """He et al. 2022: half of the channels code the column, half the row; sines, then cosines, of 10000^(-4i/d) n."""
-    grid, dim = 3, 8
-    positions = sincos(grid, dim, first=first)
-    assert positions.shape == (1, grid**2 + first, dim)
-    if first:
-        np.testing.assert_array_equal(positions[0, 0], 0)
-    for row, col in np.ndindex(grid, grid):
-        halves = [[f(n * 10000.0 ** (-i / 2)) for f in (np.sin, np.cos) for i in range(2)] for n in (col, row)]
-        np.testing.assert_allclose(positions[0, first + row * grid + col], np.concatenate(halves), atol=1e-6)
-
-
 def test_recomputing_blocks_gives_the_same_gradients(params):
     x = jnp.array(np.random.default_rng(0).standard_normal((1, 32, 32, 3), np.float32))
 
@@ -75,3 +62,15 @@ def test_bfloat16_stays_bfloat16_and_near(params):
     low, _ = dataclasses.replace(SMALL, dtype="bfloat16").apply(params, x)
     assert low.dtype == jnp.bfloat16
     assert float(jnp.sqrt(jnp.square(low - expected).mean()) / expected.std()) < 0.02
+
+
+def test_it_starts_as_mae():
+    """Xavier's rule for every linear layer, also for the patches: uniform up to sqrt(6 / (inputs + outputs))."""
+    start = SMALL.init(jax.random.key(0))
+    matrices = {n: v for n, v in tree.flatten(start).items() if n.endswith("weight") and v.ndim > 1}
+    assert len(matrices) == 1 + 2 * 4
+    for name, value in matrices.items():
+        inputs, outputs = value.size // value.shape[-1], value.shape[-1]
+        bound = np.sqrt(6 / (inputs + outputs))
+        assert np.abs(value).max() == pytest.approx(bound, rel=0.02), name
+        assert value.std() == pytest.approx(bound / np.sqrt(3), rel=0.05), name

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from sadist_jax.models.vit_det import VitDet, relative_table, resize_positions
+from sadist_jax.models.vit_det import VitDet, relative_table
 from sadist_jax.nn import table
 from sadist_jax.ops.resize import resize_axis
 from tests.parity import draw
@@ -85,12 +85,6 @@ def test_relative_positions_of_another_size_are_resized_first(size):
         np.testing.assert_array_equal(made[q, k], resized[q - k + size - 1])
 
 
-def test_positions_of_the_native_size_are_left_alone():
-    positions = jnp.array(np.random.default_rng(0).standard_normal((1, 4, 4, 2), np.float32))
-    assert resize_positions(positions, (4, 4)) is positions
-    assert resize_positions(positions, (4, 6)).shape == (1, 4, 6, 2)
-
-
 def test_the_named_stages(params):
     out, aux = ENCODER.apply(params, jnp.zeros((2, 40, 40, 3)))
     assert out.shape == (2, 5, 5, 8)
@@ -98,3 +92,9 @@ def test_the_named_stages(params):
         ("patch", "block0", "block1", "pre_neck"), (2, 5, 5, 16)
     )
     np.testing.assert_array_equal(aux["pre_neck"], aux["block1"])
+
+
+def test_patches_start_as_a_linear_layer():
+    """Uniform up to sqrt(6 / (inputs + outputs)) of the flattened patches, as MAE's."""
+    value = ENCODER.init(jax.random.key(0))["patch_embed"]["proj"]["weight"]
+    assert np.abs(value).max() == pytest.approx(np.sqrt(6 / (8 * 8 * 3 + 16)), rel=0.01)

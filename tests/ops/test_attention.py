@@ -1,5 +1,7 @@
 """All implementations against softmax written out in NumPy, float64."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,3 +137,46 @@ def test_float64_stays_float64(operands):
         y = attention(*wide[:3], relative=wide[3], where=where)
         assert y.dtype == jnp.float64
         np.testing.assert_allclose(y, written_out(q, k, v, relative, where), atol=1e-13)
+
+
+def on_a_gpu(monkeypatch, capability):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(compute_capability=capability)])
+
+
+def chosen(dim, side, *, dtype="bfloat16", relative=True, where=None):
+    """What is chosen for side * side tokens."""
+    q = jax.ShapeDtypeStruct((1, side**2, 2, dim), dtype)
+    rel = jax.ShapeDtypeStruct((1, side**2, 2, side), dtype)
+    return module.choose(q, q, (rel, rel) if relative else None, where)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dim", "side", "expected"),
+    [
+        ("9.0", 64, 64, "cudnn"),  # SAM's ViT-B and L: 64 + 2 * 64 = 192 channels
+        ("9.0", 80, 64, "cudnn"),  # ViT-H: 208
+        ("9.0", 80, 96, "blocks"),  # ViT-H with 96 x 96 tokens: 272
+        ("10.0", 80, 64, "cudnn"),
+        ("8.0", 64, 64, "blocks"),
+        ("8.9", 64, 32, "cudnn"),  # 128
+        ("8.9", 65, 32, "blocks"),  # 129, filled up to 136
+        ("7.5", 32, 32, "blocks"),
+        ("gfx90a", 32, 32, "blocks"),  # AMD
+    ],
+)
+def test_the_fused_kernel_is_chosen_where_its_channels_suffice(monkeypatch, capability, dim, side, expected):
+    on_a_gpu(monkeypatch, capability)
+    assert chosen(dim, side) == expected
+
+
+def test_without_relative_positions_the_head_alone_must_fit(monkeypatch):
+    on_a_gpu(monkeypatch, "8.0")
+    assert chosen(64, 64, relative=False) == "cudnn"
+    assert chosen(64, 64, relative=False, dtype="float32") == "blocks"
+    assert chosen(64, 64, relative=False, where=np.ones((1, 4096), bool)) == "blocks"
+    assert chosen(64, 14, relative=False) == "plain"
+
+
+def test_a_cpu_never_gets_the_fused_kernel():
+    assert chosen(64, 64) == "blocks"

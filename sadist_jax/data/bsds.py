@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from sadist_jax.data import images
+from sadist_jax.data.listed import ListedNames
 from sadist_jax.data.names import Names, pair
-from sadist_jax.data.sample import Masks, Sample, Unreadable
+from sadist_jax.data.sample import Masks, Sample, Unreadable, uncategorised
 from sadist_jax.errors import BadInput
 
 
@@ -37,17 +38,13 @@ class Bsds:
             raise BadInput(f'annotator is {self.annotator!r}; it must be "median", "all" or a number from 0')
         _loadmat(self.ground_truth)
         pictures, maps = pair(self.images, images.ENDINGS, self.ground_truth, (".mat",), "")
-        return BsdsReader(self, Names(pictures), Names(maps))
+        return BsdsReader(Names(pictures), self, Names(maps))
 
 
 @dataclass(frozen=True)
-class BsdsReader:
+class BsdsReader(ListedNames):
     config: Bsds
-    pictures: Names
     maps: Names
-
-    def __len__(self) -> int:
-        return len(self.pictures)
 
     def __getitem__(self, index: int) -> Sample:
         name, path = self.pictures[index], Path(self.config.ground_truth, self.maps[index])
@@ -59,14 +56,10 @@ class BsdsReader:
             ids, region = regions[i]
             return ids == region
 
-        none = np.full(len(regions), -1, np.int64)
-        return Sample(image, Masks(name, len(regions), decode), np.zeros(len(regions), bool), none, name)
-
-    def name(self, index: int) -> str:
-        return self.pictures[index]
+        return uncategorised(image, Masks(name, len(regions), decode), name)
 
     def digest(self) -> str:
-        return f"{self.pictures.digest()}-{self.maps.digest()}-{self.config.annotator}"
+        return f"{super().digest()}-{self.maps.digest()}-{self.config.annotator}"
 
     def _choose(self, maps: list[np.ndarray], path: Path) -> list[np.ndarray]:
         annotator = self.config.annotator

@@ -10,6 +10,7 @@ import numpy as np
 
 from sadist_jax.codecs import polygons, rle
 from sadist_jax.data import coco_json, images
+from sadist_jax.data.listed import ListedEntries
 from sadist_jax.data.names import Blobs, refuse_missing
 from sadist_jax.data.sample import Masks, Sample
 from sadist_jax.errors import BadInput
@@ -43,7 +44,7 @@ class CocoInstances:
         entries = Blobs(self._entries(table, grouped))
         if not len(entries):
             raise BadInput(f"{self.json} has only crowds; there is nothing to learn from it")
-        reader = CocoInstancesReader(self.json, self.images_root, entries)
+        reader = CocoInstancesReader(entries, self.json, self.images_root)
         refuse_missing(self.images_root, map(reader.name, range(len(reader))), self.json)
         return reader
 
@@ -55,13 +56,11 @@ class CocoInstances:
 
 
 @dataclass(frozen=True)
-class CocoInstancesReader:
+class CocoInstancesReader(ListedEntries):
+    """An entry is [picture, [h, w], [[segmentation, iscrowd, category, id], ...]]."""
+
     json: str
     images_root: str
-    entries: Blobs  # per image, JSON: [file, [h, w], [[segmentation, iscrowd, category, id], ...]]
-
-    def __len__(self) -> int:
-        return len(self.entries)
 
     def __getitem__(self, index: int) -> Sample:
         name, size, found = json.loads(self.entries[index])
@@ -77,9 +76,3 @@ class CocoInstancesReader:
         iscrowd = np.array([crowd for _, crowd, _, _ in found], bool)
         category = np.array([category for _, _, category, _ in found], np.int64)
         return Sample(image, Masks(name, len(found), decode), iscrowd, category, name)
-
-    def name(self, index: int) -> str:
-        return json.loads(self.entries[index])[0]
-
-    def digest(self) -> str:
-        return self.entries.digest()

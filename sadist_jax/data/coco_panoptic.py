@@ -10,6 +10,7 @@ import numpy as np
 
 from sadist_jax.codecs.geometry import Hw
 from sadist_jax.data import coco_json, images
+from sadist_jax.data.listed import ListedEntries
 from sadist_jax.data.names import Blobs, refuse_missing
 from sadist_jax.data.sample import Masks, Sample
 from sadist_jax.errors import BadInput
@@ -42,7 +43,7 @@ class CocoPanoptic:
         entries = Blobs(self._entries(table, annotations, categories))
         if not len(entries):
             raise BadInput(f"{self.json} has no segments that are not crowds; there is nothing to learn from it")
-        reader = CocoPanopticReader(self.json, self.png_root, self.images_root, entries)
+        reader = CocoPanopticReader(entries, self.json, self.png_root, self.images_root)
         refuse_missing(self.images_root, (name for name, _, _, _ in reader.rows()), self.json)
         refuse_missing(self.png_root, (png for _, png, _, _ in reader.rows()), self.json)
         return reader
@@ -59,14 +60,12 @@ class CocoPanoptic:
 
 
 @dataclass(frozen=True)
-class CocoPanopticReader:
+class CocoPanopticReader(ListedEntries):
+    """An entry is [picture, PNG, [h, w], [[segment id, iscrowd, category], ...]]."""
+
     json: str
     png_root: str
     images_root: str
-    entries: Blobs  # per image, JSON: [file, PNG, [h, w], [[segment id, iscrowd, category], ...]]
-
-    def __len__(self) -> int:
-        return len(self.entries)
 
     def __getitem__(self, index: int) -> Sample:
         name, png, size, found = json.loads(self.entries[index])
@@ -87,12 +86,6 @@ class CocoPanopticReader:
 
     def rows(self) -> Iterator[list]:
         return (json.loads(self.entries[i]) for i in range(len(self)))
-
-    def name(self, index: int) -> str:
-        return json.loads(self.entries[index])[0]
-
-    def digest(self) -> str:
-        return self.entries.digest()
 
 
 def _read_ids(path: Path, size: Hw) -> np.ndarray:

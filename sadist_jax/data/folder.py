@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sadist_jax.data import images
+from sadist_jax.data.listed import ListedNames
 from sadist_jax.data.names import Names, walk
 from sadist_jax.data.sample import Sample, unlabelled
 from sadist_jax.errors import BadInput
@@ -23,23 +24,13 @@ class Folder:
         names = walk(self.root, images.ENDINGS)
         if not names:
             raise BadInput(f"no pictures found in {self.root} or below it; looked for {' '.join(images.ENDINGS)}")
-        return FolderReader(self.root, Names(names))
+        return FolderReader(Names(names), self.root)
 
 
 @dataclass(frozen=True)
-class FolderReader:
+class FolderReader(ListedNames):
     root: str
-    names: Names
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        name = self.names[index]
+        name = self.pictures[index]
         return unlabelled(images.read_image(Path(self.root, name)), name)
-
-    def name(self, index: int) -> str:
-        return self.names[index]
-
-    def digest(self) -> str:
-        return self.names.digest()

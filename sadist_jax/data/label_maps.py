@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sadist_jax.data import images
+from sadist_jax.data.listed import ListedNames
 from sadist_jax.data.names import Names, pair
 from sadist_jax.data.sample import Masks, Sample
 
@@ -31,32 +32,23 @@ class LabelMaps:
 
     def open(self) -> "LabelMapsReader":
         pictures, maps = pair(self.images, images.ENDINGS, self.maps, MAP_ENDINGS, self.suffix)
-        return LabelMapsReader(self.images, self.maps, Names(pictures), Names(maps), self.ignore)
+        return LabelMapsReader(Names(pictures), self, Names(maps))
 
 
 @dataclass(frozen=True)
-class LabelMapsReader:
-    images: str
-    maps: str
-    pictures: Names
-    labels: Names
-    ignore: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.pictures)
+class LabelMapsReader(ListedNames):
+    config: LabelMaps
+    maps: Names
 
     def __getitem__(self, index: int) -> Sample:
         name = self.pictures[index]
-        ids = images.read_ids(Path(self.maps, self.labels[index]))
-        image = images.read_image(Path(self.images, name), ids.shape)
-        masks, category = split_ids(ids, self.ignore, name)
+        ids = images.read_ids(Path(self.config.maps, self.maps[index]))
+        image = images.read_image(Path(self.config.images, name), ids.shape)
+        masks, category = split_ids(ids, self.config.ignore, name)
         return Sample(image, masks, np.zeros(len(category), bool), category, name)
 
-    def name(self, index: int) -> str:
-        return self.pictures[index]
-
     def digest(self) -> str:
-        return f"{self.pictures.digest()}-{self.labels.digest()}"
+        return f"{super().digest()}-{self.maps.digest()}"
 
 
 def split_ids(ids: np.ndarray, ignore: tuple[int, ...], name: str) -> tuple[Masks, np.ndarray]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from sadist_jax.data import images
+from sadist_jax.data.listed import ListedEntries
 from sadist_jax.data.names import Blobs, first_five, pair, walk
-from sadist_jax.data.sample import Masks, Sample
+from sadist_jax.data.sample import Masks, Sample, uncategorised
 from sadist_jax.errors import BadInput
 
 
@@ -38,7 +39,7 @@ class MaskFolders:
             rows = [[f"{self.images}/{p}", [f"{self.masks}/{m}"]] for p, m in zip(pictures, masks, strict=True)]
         else:
             rows = list(self._by_object())
-        return MaskFoldersReader(self.root, Blobs(json.dumps(row).encode() for row in rows))
+        return MaskFoldersReader(Blobs(json.dumps(row).encode() for row in rows), self.root)
 
     def _by_object(self) -> Iterator[list]:
         grouped: dict[str, tuple[list[str], list[str]]] = {}
@@ -62,12 +63,10 @@ class MaskFolders:
 
 
 @dataclass(frozen=True)
-class MaskFoldersReader:
-    root: str
-    entries: Blobs  # per picture, JSON: [file, [mask file, ...]]
+class MaskFoldersReader(ListedEntries):
+    """An entry is [picture, [mask file, ...]]."""
 
-    def __len__(self) -> int:
-        return len(self.entries)
+    root: str
 
     def __getitem__(self, index: int) -> Sample:
         name, found = json.loads(self.entries[index])
@@ -79,11 +78,4 @@ class MaskFoldersReader:
             images.refuse_size(Path(self.root, found[i]), mask.shape, size)
             return mask
 
-        none = np.full(len(found), -1, np.int64)
-        return Sample(image, Masks(name, len(found), decode), np.zeros(len(found), bool), none, name)
-
-    def name(self, index: int) -> str:
-        return json.loads(self.entries[index])[0]
-
-    def digest(self) -> str:
-        return self.entries.digest()
+        return uncategorised(image, Masks(name, len(found), decode), name)

@@ -7,8 +7,9 @@ import numpy as np
 
 from sadist_jax.codecs import rle
 from sadist_jax.data import coco_json, images
+from sadist_jax.data.listed import ListedNames
 from sadist_jax.data.names import Names, first_five, stem, walk
-from sadist_jax.data.sample import Masks, Sample, Unreadable
+from sadist_jax.data.sample import Masks, Sample, Unreadable, uncategorised
 from sadist_jax.errors import BadInput
 
 
@@ -41,19 +42,15 @@ class Sa1b:
                 f"{self.root} has {len(pictures)} pictures but {len(annotated)} .json files; these have no picture of "
                 f"their own beside them: {first_five(orphans)}; unpack the archives whole"
             )
-        return Sa1bReader(self.root, Names(pictures))
+        return Sa1bReader(Names(pictures), self.root)
 
 
 @dataclass(frozen=True)
-class Sa1bReader:
+class Sa1bReader(ListedNames):
     root: str
-    names: Names
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        name = self.names[index]
+        name = self.pictures[index]
         path = Path(self.root, stem(name) + ".json")
         size, found = _read_annotations(path)
         image = images.read_image(Path(self.root, name), size)
@@ -61,14 +58,7 @@ class Sa1bReader:
         def decode(i: int) -> np.ndarray:
             return rle.decode(found[i], size, f"annotation number {i} of {path}")
 
-        none = np.full(len(found), -1, np.int64)
-        return Sample(image, Masks(name, len(found), decode), np.zeros(len(found), bool), none, name)
-
-    def name(self, index: int) -> str:
-        return self.names[index]
-
-    def digest(self) -> str:
-        return self.names.digest()
+        return uncategorised(image, Masks(name, len(found), decode), name)
 
 
 def _read_annotations(path: Path) -> tuple[tuple[int, int], list]:

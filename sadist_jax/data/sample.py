@@ -84,8 +84,12 @@ class Reader(Protocol):
         ...
 
 
+def uncategorised(image: np.ndarray, masks: Sequence[np.ndarray] | np.ndarray, name: str) -> Sample:
+    """Sample whose instances have no category; none of them is a crowd."""
+    return Sample(image, masks, np.zeros(len(masks), bool), np.full(len(masks), -1, np.int64), name)
+
+
 def unlabelled(image: np.ndarray, name: str, label: int = -1) -> Sample:
     """Sample without instances."""
     height, width, _ = image.shape
-    none = np.zeros(0, np.int64)
-    return Sample(image, np.zeros((0, height, width), bool), none.astype(bool), none, name, label)
+    return uncategorised(image, np.zeros((0, height, width), bool), name)._replace(label=label)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from sadist_jax.data.sample import Sample
+from sadist_jax.data.sample import Sample, uncategorised
 from sadist_jax.data.scene_shapes import Contours, Raster, draw_shape, place, rasterise
 from sadist_jax.data.scene_textures import Surface, alike, draw_surface, noise, paint
 from sadist_jax.errors import BadInput
@@ -65,7 +65,7 @@ class Scenes:
         name = self.name(index)
         image, masks = self.scene(index)
         image.flags.writeable = False
-        return Sample(image, masks, np.zeros(len(masks), bool), np.full(len(masks), -1, np.int64), name)
+        return uncategorised(image, masks, name)
 
     def name(self, index: int) -> str:
         """What a scene is called in logs."""

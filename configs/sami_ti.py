@@ -8,8 +8,10 @@ Hardware: 281 GFLOP an image, nearly all the teacher's (a formula, not a measure
 Number: fine-tuned on ImageNet-1K, the paper's ViT-Ti reaches 76.8 top-1 (MAE 75.2); not reproduced here yet.
 
 The paper is silent on these, and this is what we chose: the teacher sees the student's 224 px crop (its eq. 1 feeds it
-the same N tokens; `--method.teacher.side 1024` feeds it its native size), targets after the neck ('pre_neck' is the
-other reading) and not normalised; the student's positions are fixed sine-cosine as in MAE; bfloat16, no clipping.
+the same N tokens), for which its 64 x 64 positions are shrunk bicubically to 14 x 14 and its relative positions
+linearly; `--method.teacher.side 1024` feeds it the enlarged crop instead, at its native size, and averages the 64 x 64
+features to 14 x 14; targets after the neck ('pre_neck' is the other reading) and not normalised; the student's
+positions are fixed sine-cosine as in MAE; bfloat16, no clipping.
 """
 
 from sadist_jax.data.folder import Folder

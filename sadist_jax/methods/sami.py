@@ -1,7 +1,7 @@
 """SAMI: masked image pretraining that reconstructs the features of SAM's encoder.
 
 Source: Xiong et al. 2023, "EfficientSAM: Leveraged Masked Image Pretraining for Efficient Segment Anything", sec. 3.2,
-eq. 1-3. With `Pixels`, `JointDecoder` and loss_on='masked' it is MAE (He et al. 2022).
+eq. 1-3. With `Pixels`, `JointDecoder` and loss_on='masked' it is MAE (He et al. 2022) without a class token.
 """
 
 import dataclasses

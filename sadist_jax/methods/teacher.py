@@ -20,7 +20,9 @@ class SamFeatures:
     """Features of SAM's image encoder, computed on the fly.
 
     The EfficientSAM paper (eq. 1) has "the output of the SAM image encoder" for the student's own N tokens, hence the
-    defaults: after the neck, and the teacher sees the student's crop at the student's resolution.
+    defaults: after the neck, and the teacher sees the student's crop at the student's resolution. Ours: for a side that
+    is not its own, its position table is resized bicubically and its tables of relative positions linearly (the paper
+    does not say how; to cut out their middle, or to enlarge the crop to the native size, are other readings).
 
     at: 'neck' (256 channels) or 'pre_neck' (the ViT's own channels).
     side: resolution in pixels that the teacher sees; None: the crop's own. 1024 feeds it at its native size, and its

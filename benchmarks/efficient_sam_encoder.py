@@ -7,6 +7,7 @@ row with F.scaled_dot_product_attention is what a user of PyTorch could have tod
 from pathlib import Path
 
 from benchmarks.case import Case, Contender, Op, draw, photo
+from benchmarks.image_encoder import ours
 
 SIDES = {"ti": 1024, "mini": 256}
 
@@ -42,10 +43,9 @@ def torch_sdpa(folder: Path, size: str, batch: int) -> Op:
 def _torch(folder: Path, size: str, batch: int, attention: str) -> Op:
     import torch
 
-    from benchmarks.torch_vit import ATTENTION, ImageEncoder
+    from benchmarks.torch_vit import ATTENTION, SIZES, ImageEncoder
 
-    sizes = {"ti": (192, 12, 3, 16, 14), "mini": (128, 4, 2, 8, 16)}[size]  # dim, depth, heads, patch, grid
-    model = ImageEncoder(*sizes, ATTENTION[attention], 256 if size == "ti" else 128).eval()
+    model = ImageEncoder(*SIZES[size], ATTENTION[attention], 256 if size == "ti" else 128).eval()
     prefix, state = "image_encoder.", torch.load(folder / "weights.pth", weights_only=True)
     model.load_state_dict({n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)})
     image = torch.from_numpy(photo(SIDES[size], batch))
@@ -55,20 +55,3 @@ def _torch(folder: Path, size: str, batch: int, attention: str) -> Op:
         return model(image)
 
     return Op(run, lambda: {"embedding": run().permute(0, 2, 3, 1).numpy()})
-
-
-def ours(folder: Path, size: str, batch: int) -> Op:
-    import jax
-    import numpy as np
-
-    from sadist_jax import pretrained
-
-    model, params = pretrained.load(folder / "weights.pth")
-    params = jax.device_put(params)
-    image = jax.device_put(photo(SIDES[size], batch))
-    encode = jax.jit(model.encode)
-
-    def run() -> jax.Array:
-        return encode(params, image).block_until_ready()
-
-    return Op(run, lambda: {"embedding": np.asarray(run())})

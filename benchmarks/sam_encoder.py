@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from benchmarks.case import Case, Contender, Op, draw, photo
+from benchmarks.image_encoder import ours
 
 
 def cases(*, tiny: bool = False) -> list[Case]:
@@ -50,20 +51,3 @@ def build_official(folder: Path, size: str):
     model = official.build(getattr(Sam, size)())
     model.load_state_dict(torch.load(path, weights_only=True))
     return model
-
-
-def ours(folder: Path, size: str, batch: int) -> Op:
-    import jax
-    import numpy as np
-
-    from sadist_jax import pretrained
-
-    model, params = pretrained.load(folder / "weights.pth")
-    params = jax.device_put(params)
-    image = jax.device_put(photo(model.image_size, batch))
-    encode = jax.jit(model.encode)
-
-    def run() -> jax.Array:
-        return encode(params, image).block_until_ready()
-
-    return Op(run, lambda: {"embedding": np.asarray(run())})

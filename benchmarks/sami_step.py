@@ -126,14 +126,13 @@ def named(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def eager(folder: Path, size: str, batch: int) -> Op:
     import torch
 
-    from benchmarks.torch_vit import ATTENTION, CrossDecoder, Vit, normalize
+    from benchmarks.torch_vit import ATTENTION, SIZES, CrossDecoder, Vit, normalize
 
     sdpa = ATTENTION["sdpa"]
-    vit = {"ti": (192, 12, 3, 16, 14), "mini": (128, 4, 2, 8, 16)}[size]  # dim, depth, heads, patch, grid
-    grid, patch = vit[4], vit[3]
+    dim, _, _, patch, grid = SIZES[size]
     tokens, kept = grid**2, int(grid**2 * (1 - MASK_RATIO))
-    student = Vit(*vit, sdpa)
-    decoder = CrossDecoder(vit[0], TARGET_DIM, tokens, *((512, 8, 16) if size == "ti" else (64, 2, 2)), sdpa)
+    student = Vit(*SIZES[size], sdpa)
+    decoder = CrossDecoder(dim, TARGET_DIM, tokens, *((512, 8, 16) if size == "ti" else (64, 2, 2)), sdpa)
     model = torch.nn.ModuleDict({"student": student, "decoder": decoder})
     model.load_state_dict(torch.load(folder / "weights.pth", weights_only=True))
     matrices, vectors = ([p for p in model.parameters() if (p.ndim > 1) is many] for many in (True, False))

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 EPS = 1e-6
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, RGB, 0..255
 
+SIZES = {"ti": (192, 12, 3, 16, 14), "mini": (128, 4, 2, 8, 16)}  # dim, depth, heads, patch, grid
+
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 

@@ -7,19 +7,12 @@ best; the table is in benchmarks/results/felzenszwalb_tuning.md.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
-from sadist_jax.evals.promptable import Ask, Reply
-
-
-class Regions(NamedTuple):
-    """One mask for one ask, as `sadist_jax.evals.promptable.Answer`."""
-
-    masks: np.ndarray
-    ious: np.ndarray
-    low_res_logits: None = None
+from sadist_jax.codecs.prompts import Prediction, Prompt
+from sadist_jax.evals.promptable import Reply
 
 
 @dataclass(frozen=True)
@@ -51,15 +44,17 @@ class Felzenszwalb:
 
         return felzenszwalb(image, scale=self.scale, sigma=self.sigma, min_size=self.min_size)
 
-    def reply(self, regions: np.ndarray, asks: Sequence[Ask]) -> list[Regions]:
-        return [Regions(self.mask(regions, ask)[None], np.ones(1)) for ask in asks]
+    def reply(self, regions: np.ndarray, prompts: Sequence[Prompt]) -> list[Prediction]:
+        """One mask for each prompt. Its logits are its values: > 0 is the mask, as in SAM."""
+        masks = [self.mask(regions, prompt)[None] for prompt in prompts]
+        return [Prediction(mask, np.ones(1), mask.astype(np.float32)) for mask in masks]
 
-    def mask(self, regions: np.ndarray, ask: Ask) -> np.ndarray:
-        if ask.box is not None:
-            return in_box(regions, ask.box, self.inside)
-        assert ask.points is not None
-        assert ask.labels is not None
-        return under_clicks(regions, ask.points, ask.labels, self.contested)
+    def mask(self, regions: np.ndarray, prompt: Prompt) -> np.ndarray:
+        if prompt.box is not None:
+            return in_box(regions, prompt.box, self.inside)
+        assert prompt.points is not None
+        assert prompt.labels is not None
+        return under_clicks(regions, prompt.points, prompt.labels, self.contested)
 
 
 def in_box(regions: np.ndarray, box: np.ndarray, inside: float) -> np.ndarray:

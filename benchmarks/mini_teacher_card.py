@@ -36,16 +36,16 @@ from sadist_jax.evals.promptable import ORACLE, PromptedMasks, Record, ask_predi
 
 BASELINE, FILLED = "felzenszwalb", "filled box"
 BASELINES = {"box": BOX, "1 click": ONE_CLICK, "more clicks": MORE_CLICKS}
-Contender = Callable[[Sample], tuple[Record, ...]]
+Candidate = Callable[[Sample], tuple[Record, ...]]
 
 
 def main() -> None:
     args = parse()
     evaluation = PromptedMasks(placements=("random", "farthest") if args.farthest else ("random",), seed=args.seed)
-    contenders = open_contenders(args, evaluation)
+    candidates = open_candidates(args, evaluation)
     begin, sets = time.monotonic(), {}
     for title, reader in open_sets(args):
-        sets[title] = compare(title, reader, contenders, args.limit)
+        sets[title] = compare(title, reader, candidates, args.limit)
     card = {
         "command": command(args),
         "date": datetime.date.today().isoformat(),
@@ -71,7 +71,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--no-checkpoint", action="store_true", help="the baseline alone")
     parser.add_argument("--no-baseline", action="store_true", help="the checkpoints alone")
     parser.add_argument(
-        "--multimask", choices=("first", "always"), help="which prompts get three masks (default: as trained, by kind)"
+        "--multimask",
+        action=argparse.BooleanOptionalAction,
+        help="three masks for all prompts, or one (default: as trained)",
     )
     parser.add_argument("--no-feedback", action="store_true", help="later clicks do not come with the mask before")
     parser.add_argument("--farthest", action="store_true", help="SAM's clicks in the middle as well")
@@ -92,7 +94,8 @@ def command(args: argparse.Namespace) -> str:
     words += [f"--checkpoint {name_of(c)}" for c in args.checkpoint]
     flags = ("no_checkpoint", "no_baseline", "no_feedback", "farthest")
     words += [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
-    words += [f"--{name} {getattr(args, name)}" for name in ("multimask", "limit", "seed") if getattr(args, name)]
+    words += [] if args.multimask is None else ["--multimask" if args.multimask else "--no-multimask"]
+    words += [f"--{name} {getattr(args, name)}" for name in ("limit", "seed") if getattr(args, name)]
     return " ".join(words)
 
 
@@ -105,10 +108,10 @@ def open_sets(args: argparse.Namespace) -> Iterator[tuple[str, Reader]]:
         yield "coco200 val2017", CocoPanoptic(f"{segments}.json", str(segments), str(pictures)).open()
 
 
-def open_contenders(args: argparse.Namespace, evaluation: PromptedMasks) -> dict[str, Contender]:
+def open_candidates(args: argparse.Namespace, evaluation: PromptedMasks) -> dict[str, Candidate]:
     """Name -> its records of a sample."""
     use_compilation_cache()
-    found: dict[str, Contender] = {}
+    found: dict[str, Candidate] = {}
     for text in args.checkpoint:
         name = name_of(text)
         if name in found:
@@ -125,13 +128,10 @@ def name_of(checkpoint: str) -> str:
     return name if has_name else Path(checkpoint).name.split(".")[0]
 
 
-def open_checkpoint(path: str, args: argparse.Namespace, evaluation: PromptedMasks) -> Contender:
+def open_checkpoint(path: str, args: argparse.Namespace, evaluation: PromptedMasks) -> Candidate:
     from sadist_jax import Predictor, load
-    from sadist_jax.models.sam import Sam
 
-    model, params = load(path)
-    single = isinstance(model, Sam) if args.multimask is None else args.multimask == "first"
-    predict = ask_predictor(Predictor(model, params), single=single, feedback=not args.no_feedback)
+    predict = ask_predictor(Predictor(*load(path)), multimask=args.multimask, feedback=not args.no_feedback)
     return lambda sample: evaluation.update(sample, predict)
 
 
@@ -149,16 +149,16 @@ def ask_filled(evaluation: PromptedMasks, sample: Sample) -> tuple[Record, ...]:
     return boxes.update(sample, lambda image: functools.partial(filled.reply, one_region))
 
 
-def compare(title: str, reader: Reader, contenders: dict[str, Contender], limit: int | None) -> dict[str, Any]:
-    """Scores of every contender and differences of every pair on one set."""
-    parts: dict[str, list] = {name: [] for name in contenders}
-    seconds = dict.fromkeys(contenders, 0.0)
-    chosen = np.linspace(0, len(reader) - 1, min(limit or len(reader), len(reader))).round().astype(int)
+def compare(title: str, reader: Reader, candidates: dict[str, Candidate], limit: int | None) -> dict[str, Any]:
+    """Scores of every candidate and differences of every pair on one set."""
+    parts: dict[str, list] = {name: [] for name in candidates}
+    seconds = dict.fromkeys(candidates, 0.0)
+    chosen = evenly_spaced(len(reader), limit)
     for done, index in enumerate(chosen, 1):
-        sample = reader[int(index)]
-        for name, contender in contenders.items():
+        sample = reader[index]
+        for name, candidate in candidates.items():
             begin = time.monotonic()
-            parts[name].append(contender(sample))
+            parts[name].append(candidate(sample))
             seconds[name] += time.monotonic() - begin
         if done % 20 == 0 or done == len(chosen):
             spent = ", ".join(f"{name} {s:.0f} s" for name, s in seconds.items())
@@ -173,6 +173,11 @@ def compare(title: str, reader: Reader, contenders: dict[str, Contender], limit:
             row for a, b in itertools.combinations(records, 2) if records[a] for row in differences(a, b, records)
         ],
     }
+
+
+def evenly_spaced(count: int, limit: int | None) -> list[int]:
+    """At most `limit` of `count` indices, the first and the last among them."""
+    return np.linspace(0, count - 1, min(limit or count, count)).round().astype(int).tolist()
 
 
 def scores(records: tuple[Record, ...]) -> dict[str, dict[str, float]]:

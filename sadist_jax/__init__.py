@@ -8,13 +8,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sadist_jax.predict.predictor import Predictor, Prompt
+    from sadist_jax.codecs.prompts import Prompt
+    from sadist_jax.predict.predictor import Predictor
     from sadist_jax.pretrained import load, save
 
 __version__ = "0.1.0"
 __all__ = ["Predictor", "Prompt", "load", "save"]
 
-_HOMES = {"load": "pretrained", "save": "pretrained", "Predictor": "predict.predictor", "Prompt": "predict.predictor"}
+_HOMES = {"load": "pretrained", "save": "pretrained", "Predictor": "predict.predictor", "Prompt": "codecs.prompts"}
 
 
 def __getattr__(name: str) -> Any:

@@ -26,20 +26,22 @@ import tyro
 from PIL import Image
 
 import sadist_jax
-from sadist_jax.cli import train as configs
+from sadist_jax.cli import _demo_report
+from sadist_jax.codecs.prompts import Prompt
 from sadist_jax.data.package_photos import PackagePhotos
 from sadist_jax.data.sample import Sample
 from sadist_jax.data.scene_source import SceneSource
 from sadist_jax.errors import BadInput
 from sadist_jax.evals.bootstrap import bootstrap_difference
-from sadist_jax.evals.promptable import Ask, Predict, PromptedMasks, Record, ask_predictor, column, images_of
+from sadist_jax.evals.promptable import PromptedMasks, Record, ask_predictor, column, images_of
 from sadist_jax.nn import table as leaves
 from sadist_jax.predict import overlay
 from sadist_jax.predict.predictor import Predictor
-from sadist_jax.train import chart, loop, report
+from sadist_jax.train import config as configs
+from sadist_jax.train import loop
 from sadist_jax.train.checkpoint import CheckpointSpec
-from sadist_jax.train.log import METRICS, LogSpec
-from sadist_jax.train.run import Run, as_json
+from sadist_jax.train.log import LogSpec
+from sadist_jax.train.run import Run
 from sadist_jax.train.start import PARAMS
 
 SAMI_STEPS, TUNING_STEPS = 100, 60  # with --scale 1
@@ -47,11 +49,12 @@ SCENES, OBJECTS = 24, 4  # to compare on: scenes, and objects asked for in each
 REPEATS = 9  # of a timing
 KINDS = {"box": "box", "random_1": "1 click", "random_3": "3 clicks"}
 TEACHER, STUDENT, WITHOUT = "teacher (sam_mini)", "student", "student without SAMI"
-ASKS = {  # one object of each held-out photo
-    "astronaut.png": Ask(points=np.array([[404.0, 440.0]]), labels=np.array([1])),
-    "chelsea.png": Ask(box=np.array([118.0, 82.0, 216.0, 146.0])),
-    "coffee.png": Ask(box=np.array([76.0, 16.0, 476.0, 386.0])),
-    "rocket.jpg": Ask(points=np.array([[323.0, 250.0]]), labels=np.array([1])),
+HEADER = ("", "parameters", *KINDS.values(), "ms/image")
+PROMPTS = {  # one object of each held-out photo
+    "astronaut.png": Prompt(points=np.array([[404.0, 440.0]]), labels=np.array([1])),
+    "chelsea.png": Prompt(box=np.array([118.0, 82.0, 216.0, 146.0])),
+    "coffee.png": Prompt(box=np.array([76.0, 16.0, 476.0, 386.0])),
+    "rocket.jpg": Prompt(points=np.array([[323.0, 250.0]]), labels=np.array([1])),
 }
 
 
@@ -89,10 +92,12 @@ def main(argv: Sequence[str]) -> int:
         print(f"stopped; `sadist demo --out {options.out} --scale {options.scale:g}` goes on from the last checkpoint")
         raise
     Image.fromarray(sheet).save(options.out / "panel.png")
-    rows = summarise(records, predictors)
-    next_command = write_example(options.out)
-    write_report(options.out, rows, records, stages, sheet, next_command)
-    show(rows, verdict(records), options.out, next_command, time.perf_counter() - began)
+    rows = summarise(records, predictors, {name: milliseconds(predictor) for name, predictor in predictors.items()})
+    conclusion, next_command = verdict(records), write_example(options.out)
+    objects = f"{len(records[TEACHER])} objects in {SCENES} generated scenes with exact masks"
+    page = _demo_report.Page(stages, HEADER, rows, objects, conclusion, sheet, next_command)
+    page.write(options.out / "report.html")
+    show(rows, conclusion, options.out, next_command, time.perf_counter() - began)
     return 0
 
 
@@ -122,11 +127,14 @@ def shorten(run: Run, out: Path, steps: float) -> Run:
     )
 
 
-def refuse_other_length(run: Run) -> None:
-    """A run goes on only where it was planned with as many steps: the learning rate follows their number."""
+def refuse_other_length(run: Run, length: str = "--scale", place: str = "--out") -> None:
+    """A run goes on only where it was planned with as many steps: the learning rate follows their number.
+
+    length, place: the options that set the number of steps and the directory.
+    """
     config = run.directory / loop.CONFIG
     if config.exists() and json.loads(config.read_text(encoding="utf-8"))["steps"] != run.steps:
-        raise BadInput(f"{run.directory} holds a run with another --scale; use that again or choose another --out")
+        raise BadInput(f"{run.directory} holds a run with another {length}; use that again or choose another {place}")
 
 
 def held_out_scenes() -> list[Sample]:
@@ -141,27 +149,9 @@ def compare(predictors: Mapping[str, Predictor], samples: Sequence[Sample]) -> d
     """Scores of every model for the same boxes and clicks on the same objects."""
     evaluation = PromptedMasks(per_image=OBJECTS)
     return {
-        name: evaluation.merge(evaluation.update(sample, asking(predictor)) for sample in samples)
+        name: evaluation.merge(evaluation.update(sample, ask_predictor(predictor)) for sample in samples)
         for name, predictor in predictors.items()
     }
-
-
-def asking(predictor: Predictor) -> Predict:
-    """Three masks for every prompt where the single one is untrained, as in our students."""
-    return ask_predictor(predictor, single=predictor.model.takes_masks)
-
-
-def summarise(records: Mapping[str, Sequence[Record]], predictors: Mapping[str, Predictor]) -> list[tuple[str, ...]]:
-    """Rows of the table."""
-    return [
-        (
-            name,
-            f"{leaves.count(predictor.model.table()) / 1e6:.2f} M",
-            *(f"{column(records[name], kind).mean():.3f}" for kind in KINDS),
-            f"{milliseconds(predictor):.0f}",
-        )
-        for name, predictor in predictors.items()
-    ]
 
 
 def milliseconds(predictor: Predictor) -> float:
@@ -170,9 +160,25 @@ def milliseconds(predictor: Predictor) -> float:
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     for _ in range(1 + REPEATS):
         begin = time.perf_counter()
-        asking(predictor)(image)([Ask(points=np.full((1, 2), side / 2), labels=np.array([1]))])
+        predictor.set_image(image)
+        predictor.predict(points=np.full((1, 2), side / 2))
         times.append(time.perf_counter() - begin)
     return 1000 * statistics.median(times[1:])
+
+
+def summarise(
+    records: Mapping[str, Sequence[Record]], predictors: Mapping[str, Predictor], times: Mapping[str, float]
+) -> list[tuple[str, ...]]:
+    """Rows of the table, as HEADER names its columns."""
+    return [
+        (
+            name,
+            f"{leaves.count(predictor.model.table()) / 1e6:.2f} M",
+            *(f"{column(records[name], kind).mean():.3f}" for kind in KINDS),
+            f"{times[name]:.0f}",
+        )
+        for name, predictor in predictors.items()
+    ]
 
 
 def verdict(records: Mapping[str, Sequence[Record]]) -> str:
@@ -189,20 +195,13 @@ def draw_panel(predictors: Mapping[str, Predictor], photos: Sequence[Sample]) ->
     """A row for each photo: the prompt, then every model's most confident mask."""
     rows = []
     for photo in photos:
-        ask, row = ASKS[photo.name], []
+        prompt, row = PROMPTS[photo.name], []
         for predictor in predictors.values():
-            answer = asking(predictor)(photo.image)([ask])[0]
-            row.append(_mark(overlay.overlay(photo.image, answer.masks[int(np.argmax(answer.ious))]), ask))
-        rows.append([_mark(photo.image, ask), *row])
+            predictor.set_image(photo.image)
+            mask = predictor.predict(*prompt).best
+            row.append(overlay.draw_prompt(overlay.overlay(photo.image, mask), prompt))
+        rows.append([overlay.draw_prompt(photo.image, prompt), *row])
     return overlay.panel(rows, ("prompt", *predictors), cell=300)
-
-
-def _mark(picture: np.ndarray, ask: Ask) -> np.ndarray:
-    if ask.box is not None:
-        return overlay.draw_boxes(picture, ask.box)
-    assert ask.points is not None
-    assert ask.labels is not None
-    return overlay.draw_points(picture, ask.points, ask.labels)
 
 
 def write_example(out: Path) -> str:
@@ -210,62 +209,8 @@ def write_example(out: Path) -> str:
     photos = PackagePhotos("held_out").open()
     names = [photos.name(i) for i in range(len(photos))]
     Image.fromarray(photos[names.index("coffee.png")].image).save(out / "coffee.png")
-    return (
-        f"sadist predict {out}/coffee.png --checkpoint {out}/student.safetensors --point 300,180 --out {out}/mask.png"
-    )
-
-
-def write_report(
-    out: Path, rows: list[tuple[str, ...]], records: Mapping[str, Sequence[Record]], stages: Mapping[str, Run],
-    sheet: np.ndarray, next_command: str,
-) -> None:  # fmt: skip
-    """report.html: table, curves of all stages, pictures, what was equal and what was not."""
-    sami, tuned = stages["sami"], {name: stages[name] for name in (STUDENT, WITHOUT)}
-
-    def lines(runs: Mapping[str, Run], key: str) -> list[chart.Series]:
-        return [chart.read_series(run.directory / METRICS, key, name) for name, run in runs.items()]
-
-    objects = len(records[TEACHER])
-    report.write_report(
-        out / "report.html",
-        "sadist demo",
-        summary=verdict(records),
-        tables=[
-            report.Table(
-                "Mean IoU on held-out scenes",
-                HEADER,
-                rows,
-                f"{objects} objects in {SCENES} generated scenes with exact masks; the most confident mask counts.",
-            )
-        ],
-        curves=[
-            chart.Chart("SAMI: loss", lines({"sami": sami}, "loss"), y_label="mean squared error"),
-            chart.Chart("SAMI: hidden tokens", lines({"sami": sami}, "masked_similarity"), y_label="cosine to teacher"),
-            chart.Chart("Fine-tuning: loss", lines(tuned, "loss")),
-            chart.Chart("Fine-tuning: IoU of the first answer", lines(tuned, "iou_first"), y_label="IoU"),
-            chart.Chart("Fine-tuning: IoU of the last answer", lines(tuned, "iou_last"), y_label="IoU"),
-        ],
-        panels=[report.Panel("Held-out photos", sheet, "The same prompt for every model; the most confident mask.")],
-        notes=[_budget(stages), TEACHER_NOTE],
-        details=[(f"Config of {name}", json.dumps(as_json(run), indent=2)) for name, run in stages.items()],
-        next_command=next_command,
-    )
-
-
-HEADER = ("", "parameters", *KINDS.values(), "ms per image")
-TEACHER_NOTE = (
-    "The students' photos and scenes were held out from the students only: sam_mini was trained on scenes of the same "
-    "generator, with surfaces of all of these photos."
-)
-
-
-def _budget(stages: Mapping[str, Run]) -> str:
-    sami, tuned = stages["sami"], stages[STUDENT]
-    return (
-        f"Both students had the same fine-tuning: {tuned.steps} steps of {tuned.global_batch} scenes, the same in the "
-        f"same order, and the same decoder to start with, that of sam_mini. SAMI came before it, in addition: "
-        f"{sami.steps} steps of {sami.global_batch} crops without masks. Longer runs: --scale 10."
-    )
+    weights, picture = out / "student.safetensors", out / "overlay.png"
+    return f"sadist predict {out}/coffee.png --checkpoint {weights} --point 300,180 --out {picture}"
 
 
 def show(rows: list[tuple[str, ...]], conclusion: str, out: Path, next_command: str, seconds: float) -> None:

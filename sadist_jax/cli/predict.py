@@ -4,24 +4,22 @@
     sadist predict photo.jpg --point 120,80 --point 30,40,0          and one on what is not the object
     sadist predict photo.jpg --box 20,30,200,180 --checkpoint runs/demo/student.safetensors
 
-Writes the photo with the mask over it, and prints the predicted IoU and the area of every mask.
+Writes the photo with the mask over it; --mask-out writes the mask itself. Prints the predicted IoU and the area of
+every mask.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import tyro
 from PIL import Image
 
 from sadist_jax.codecs.images import open_rgb
-from sadist_jax.codecs.prompts import check_box, check_points
+from sadist_jax.codecs.prompts import Prediction, Prompt, check_box, check_points
 from sadist_jax.errors import BadInput
-
-if TYPE_CHECKING:
-    from sadist_jax.predict.predictor import Prediction, Prompt
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -40,10 +38,11 @@ class Options:
     """logits of an earlier prediction, from --logits-out, to be refined (SAM only)"""
     checkpoint: str = "sam_mini"
     """weights: official .pth or .pt, .safetensors, or sam_mini, which comes with the package"""
-    single: bool = False
-    """one mask instead of the best of three, for clear prompts (untrained in released EfficientSAMs)"""
+    multimask: bool | None = None
+    """True: the best of three masks; False: a single one; None: as trained: three for a lone click and always from
+    EfficientSAM, whose single one is untrained"""
     out: Path | None = None
-    """picture to write; <photo>_mask.png in the working directory if not given"""
+    """picture to write, the photo with the mask over it; <photo>_overlay.png in the working directory if not given"""
     mask_out: Path | None = None
     """also write the mask: white on black, .png"""
     logits_out: Path | None = None
@@ -53,7 +52,7 @@ class Options:
 def main(argv: Sequence[str]) -> int:
     """`argv`: the photo, then options. Returns the exit code."""
     options = tyro.cli(Options, args=list(argv), prog="sadist predict", description=__doc__)
-    out = options.out or Path(f"{options.photo.stem}_mask.png")
+    out = options.out or Path(f"{options.photo.stem}_overlay.png")
     _check_writable(out, "--out", _PICTURES)
     _check_writable(options.mask_out, "--mask-out", (".png",))
     _check_writable(options.logits_out, "--logits-out", (".npy",))
@@ -65,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     model, params = sadist_jax.load(options.checkpoint)
     predictor = sadist_jax.Predictor(model, params)
     predictor.set_image(photo)
-    prediction = predictor.predict_many([prompt], multimask=not options.single)[0]
+    prediction = predictor.predict(*prompt, multimask=options.multimask)
     best = int(prediction.ious.argmax())
     print("\n".join(describe(prediction, best)))
     _save(out, draw(photo, prompt, prediction.masks[best]))
@@ -79,14 +78,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def read_prompt(options: Options, hw: tuple[int, int]) -> "Prompt":
+def read_prompt(options: Options, hw: tuple[int, int]) -> Prompt:
     """The prompt that the options describe, for a photo of (height, width) `hw`.
 
     Raises:
       BadInput: there is none, it is not made of numbers, or it lies outside the photo.
     """
-    from sadist_jax.predict.predictor import Prompt
-
     if not (options.point or options.box or options.mask):
         raise BadInput("there is no prompt; click with --point X,Y or draw a box with --box X0,Y0,X1,Y1")
     points = labels = box = None
@@ -101,7 +98,7 @@ def read_prompt(options: Options, hw: tuple[int, int]) -> "Prompt":
     return Prompt(points, labels, box, None if options.mask is None else _read_logits(options.mask))
 
 
-def describe(prediction: "Prediction", best: int) -> list[str]:
+def describe(prediction: Prediction, best: int) -> list[str]:
     """A line for each mask."""
     lines = [f"{'mask':>4}  {'predicted IoU':>13}  {'pixels':>9}  {'of the photo':>12}"]
     for i, (mask, iou) in enumerate(zip(prediction.masks, prediction.ious, strict=True)):
@@ -110,16 +107,11 @@ def describe(prediction: "Prediction", best: int) -> list[str]:
     return lines
 
 
-def draw(photo: np.ndarray, prompt: "Prompt", mask: np.ndarray) -> np.ndarray:
+def draw(photo: np.ndarray, prompt: Prompt, mask: np.ndarray) -> np.ndarray:
     """The photo with the mask and the prompt over it, (H, W, 3) uint8."""
-    from sadist_jax.predict.overlay import draw_boxes, draw_points, overlay
+    from sadist_jax.predict.overlay import draw_prompt, overlay
 
-    picture = overlay(photo, mask)
-    if prompt.box is not None:
-        picture = draw_boxes(picture, prompt.box)
-    if prompt.points is not None and prompt.labels is not None:
-        picture = draw_points(picture, prompt.points, prompt.labels)
-    return picture
+    return draw_prompt(overlay(photo, mask), prompt)
 
 
 def _numbers(text: str, option: str, form: str, lengths: tuple[int, ...]) -> list[float]:

@@ -7,32 +7,27 @@ A config is a Python file with `config() -> Run`. A name without a path means on
 """
 
 import dataclasses
-import difflib
-import importlib.util
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 from sadist_jax.errors import BadInput
+from sadist_jax.train import config
 
 if TYPE_CHECKING:
     from sadist_jax.train.run import Run
-
-_ROOT = Path(__file__).parents[1]
-_SHIPPED = (_ROOT / "configs", _ROOT.parent / "configs")  # in the wheel, in a checkout
 
 
 def main(argv: Sequence[str]) -> int:
     """`argv`: the config, then options. Returns the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
-        names = ", ".join(_shipped()) or "(none)"
+        names = ", ".join(config.names()) or "(none)"
         print(f"usage: sadist train CONFIG [--dry-run] [options]\n\n{__doc__}\nconfigs: {names}")
         return 0 if argv else 2
-    path = find(argv[0])
-    module = load(path)
+    path = config.find(argv[0])
+    module = config.load(path)
     run, dry_run = override(module, path, argv[1:])
     if dry_run:
         print(summary(run))
@@ -44,45 +39,6 @@ def main(argv: Sequence[str]) -> int:
     directory = train(run)
     print(f"done: {directory / PARAMS} and {directory / REPORT}")
     return 0
-
-
-def find(name: str) -> Path:
-    """The config file of that path, or of that name ("x", "x.py", "configs/x.py") among those of the package."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    for folder in _SHIPPED:
-        shipped = folder / f"{path.stem}.py"
-        if path.parent in (Path("."), Path("configs")) and shipped.is_file():
-            return shipped
-    near = difflib.get_close_matches(path.stem, _shipped(), n=1)
-    hint = f"did you mean {near[0]}?" if near else "`sadist train --help` lists those that come with the package"
-    raise BadInput(f"there is no config {name}; {hint}")
-
-
-def _shipped() -> list[str]:
-    return sorted({file.stem for folder in _SHIPPED for file in folder.glob("[!_]*.py")})
-
-
-def load(path: Path) -> ModuleType:
-    """Execute a config file. Modules beside it can be imported by it, and by the data workers."""
-    name = f"sadist_config_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BadInput(f"{path} is not a Python file; a config is one, with a function `config() -> Run`")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.append(str(path.parent.absolute()))
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise BadInput(f"{path}, line {error.lineno}: {error.msg}; correct it") from None
-    if not callable(getattr(module, "config", None)):
-        raise BadInput(f"{path} has no function `config() -> Run`; add one, as in the configs of the package")
-    import cloudpickle  # grain's; its workers cannot import this module by its name
-
-    cloudpickle.register_pickle_by_value(module)
-    return module
 
 
 def override(module: ModuleType, path: Path, argv: Sequence[str]) -> tuple["Run", bool]:

@@ -1,9 +1,11 @@
-"""Clicks and boxes from masks, and checks of those that users give.
+"""Prompts and what comes back for them; clicks and boxes from masks; checks of those that users give.
 
 Coordinates are xy pixel indices (float32) of the frame that the mask has; label 1 is foreground, 0 background. All
 randomness comes from the numpy Generator that is passed in. An empty mask has no point and no box: BadInput. A
 prediction without error has no next click: None.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,10 +14,35 @@ from sadist_jax.errors import BadInput
 
 Hw = tuple[int, int]  # (height, width)
 
-# SAM, appendix A: "random noise ... with standard deviation equal to 10% of the box sidelength, to a maximum of 20
-# pixels", in the frame of 1024 pixels
-BOX_NOISE = 0.1
-BOX_NOISE_CAP = 20.0
+
+class Prompt(NamedTuple):
+    """What a user gives for one object; any combination, at least one of them.
+
+    points: (n, 2) xy pixels of the original image. labels: (n,), 1 the object, 0 not the object; None: all 1.
+    box: (4,) x0, y0, x1, y1 pixels of the original image.
+    mask: (1, h, w) logits, as an earlier prediction's `low_res_logits`; not for EfficientSAM.
+    """
+
+    points: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    box: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+
+class Prediction(NamedTuple):
+    """Masks for one prompt, in the model's order.
+
+    masks: (c, H, W) bool on the original's pixels. ious: (c,) predicted quality. low_res_logits: (c, h, w) float32.
+    """
+
+    masks: np.ndarray
+    ious: np.ndarray
+    low_res_logits: np.ndarray
+
+    @property
+    def best(self) -> np.ndarray:
+        """(H, W) bool: the mask of highest predicted IoU."""
+        return self.masks[int(self.ious.argmax())]
 
 
 def sample_point(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -48,29 +75,6 @@ def box_of(mask: np.ndarray) -> np.ndarray:
     if rows.size == 0:
         raise BadInput("the mask is empty, so it has no box")
     return np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float32)
-
-
-def jitter_box(
-    box: np.ndarray,
-    rng: np.random.Generator,
-    image_hw: Hw,
-    noise: float = BOX_NOISE,
-    cap: float = BOX_NOISE_CAP,
-) -> np.ndarray:
-    """Box with SAM's training noise: Gaussian per coordinate, clipped to the image, xyxy float32 (4,).
-
-    Args:
-        box: xyxy (4,), pixel indices.
-        image_hw: the image's (h, w); coordinates are clipped to 0..w-1 and 0..h-1.
-        noise: standard deviation as a fraction of the box's side along that axis.
-        cap: largest shift in pixels of this frame; the paper's 20 is for 1024, so pass 20 * S / 1024 in an S frame.
-    """
-    box = np.asarray(box, np.float64)
-    side = np.tile(box[2:] - box[:2], 2)
-    moved = box + np.clip(rng.normal(0.0, 1.0, 4) * noise * side, -cap, cap)
-    moved = np.clip(moved, 0, np.tile([image_hw[1] - 1, image_hw[0] - 1], 2))
-    low, high = np.minimum(moved[:2], moved[2:]), np.maximum(moved[:2], moved[2:])
-    return np.concatenate([low, high]).astype(np.float32)
 
 
 def error_click(pred: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int] | None:

@@ -8,47 +8,23 @@ score the most confident mask; the best mask of an answer is SAM's "oracle".
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from sadist_jax.codecs import prompts
+from sadist_jax.codecs.prompts import Prediction, Prompt
 from sadist_jax.data.sample import Sample
+
+if TYPE_CHECKING:
+    from sadist_jax.models.efficient_sam import EfficientSam
+    from sadist_jax.models.sam import Sam
 
 ORACLE = "_oracle"  # ending of the scores of the best mask of an answer
 
-
-class Ask(NamedTuple):
-    """What the user gives for one object, in pixels of the image.
-
-    points: (n, 2) xy. labels: (n,), 1 the object, 0 not the object. box: (4,) xyxy, inclusive. `points` or `box`.
-    mask: (1, h, w) logits of the mask that the user saw and corrects with the last point, where the answer before had
-      any; a model that takes no mask prompts ignores it.
-    """
-
-    points: np.ndarray | None = None
-    labels: np.ndarray | None = None
-    box: np.ndarray | None = None
-    mask: np.ndarray | None = None
-
-
-class Answer(Protocol):
-    """Masks for one Ask; `sadist_jax.predict`'s Prediction is one.
-
-    masks: (c, H, W) bool on the pixels of the image. ious: (c,) confidence. low_res_logits: (c, h, w) or None.
-    """
-
-    @property
-    def masks(self) -> np.ndarray: ...
-
-    @property
-    def ious(self) -> np.ndarray: ...
-
-    @property
-    def low_res_logits(self) -> np.ndarray | None: ...
-
-
-Reply = Callable[[Sequence[Ask]], Sequence[Answer]]  # all asks of a call are of one kind: boxes, or equally many points
+# All prompts of a call are of one kind: tight boxes, inclusive as `box_of` makes them, or equally many points. With the
+# second and later points comes the mask that the user saw and corrects; who takes no mask prompts ignores it.
+Reply = Callable[[Sequence[Prompt]], Sequence[Prediction]]
 Predict = Callable[[np.ndarray], Reply]  # uint8 RGB (H, W, 3) -> its replies, so that an image is encoded once
 
 
@@ -102,7 +78,7 @@ class PromptedMasks:
         targets, reply = list(chosen.values()), predict(sample.image)
         records = [Record(sample.name, i, float(mask.mean()), {}) for i, mask in chosen.items()]
         if self.box:
-            answers = reply([Ask(box=prompts.box_of(target)) for target in targets])
+            answers = reply([Prompt(box=prompts.box_of(target)) for target in targets])
             for record, answer, target in zip(records, answers, targets, strict=True):
                 record.ious.update(_score("box", answer, target)[1])
         for placement in self.placements:
@@ -157,13 +133,13 @@ class _User:
         self.placement, self.target, self.rng = placement, target, rng
         first = prompts.farthest_point(target) if placement == "farthest" else prompts.sample_point(target, rng)
         self.points, self.labels = first[None], np.ones(1, np.int32)
-        self.ask: Ask | None = Ask(self.points, self.labels)
+        self.ask: Prompt | None = Prompt(self.points, self.labels)
         self.score: dict[str, float] = {}
 
-    def see(self, answer: Answer) -> None:
+    def see(self, answer: Prediction) -> None:
         """Score the answer to the click, and decide on the next."""
         best, self.score = _score("", answer, self.target)
-        shown, logits = answer.masks[best], answer.low_res_logits
+        shown = answer.masks[best]
         if self.placement == "farthest":
             click = prompts.farthest_error_click(shown, self.target)
         else:
@@ -172,24 +148,33 @@ class _User:
             self.ask = None
             return
         self.points, self.labels = np.vstack([self.points, click[0]]), np.append(self.labels, np.int32(click[1]))
-        self.ask = Ask(self.points, self.labels, mask=None if logits is None else logits[best][None])
+        self.ask = Prompt(self.points, self.labels, mask=answer.low_res_logits[best][None])
 
 
-def ask_predictor(predictor: Any, *, single: bool = True, feedback: bool = True) -> Predict:
+class Clickable(Protocol):
+    """What of a `sadist_jax.Predictor` is used here; its room is on this floor."""
+
+    @property
+    def model(self) -> "Sam | EfficientSam": ...
+
+    def set_image(self, image: np.ndarray) -> None: ...
+
+    def predict_many(self, prompts: Sequence[Prompt], multimask: bool | None = None) -> Sequence[Prediction]: ...
+
+
+def ask_predictor(predictor: Clickable, *, multimask: bool | None = None, feedback: bool = True) -> Predict:
     """`Predict` of a `sadist_jax.Predictor`.
 
     Args:
-      predictor: has `model`, `set_image` and `predict_many`.
-      single: lone clicks get three masks, all other prompts the single one, as SAM was trained (app. A). False: always
-        three, for models whose single mask is untrained, such as the released EfficientSAMs.
+      predictor: whom to ask.
+      multimask: as for the predictor; None: as the model was trained.
       feedback: hand on the logits of the corrected mask, as SAM was trained, to models that take them.
     """
 
-    def reply(asks: Sequence[Ask]) -> Sequence[Answer]:
+    def reply(asked: Sequence[Prompt]) -> Sequence[Prediction]:
         if not (feedback and predictor.model.takes_masks):
-            asks = [ask._replace(mask=None) for ask in asks]
-        lone_click = asks[0].points is not None and len(asks[0].points) == 1
-        return predictor.predict_many(asks, multimask=lone_click or not single)
+            asked = [prompt._replace(mask=None) for prompt in asked]
+        return predictor.predict_many(asked, multimask)
 
     def predict(image: np.ndarray) -> Reply:
         predictor.set_image(image)
@@ -216,7 +201,7 @@ def ious_of(masks: np.ndarray, target: np.ndarray) -> np.ndarray:
     return both / (np.count_nonzero(masks, axis=(1, 2)) + np.count_nonzero(target) - both)
 
 
-def _score(kind: str, answer: Answer, target: np.ndarray) -> tuple[int, dict[str, float]]:
+def _score(kind: str, answer: Prediction, target: np.ndarray) -> tuple[int, dict[str, float]]:
     """(position of the most confident mask, its score and the best one's)."""
     best, ious = int(np.argmax(answer.ious)), ious_of(np.asarray(answer.masks, bool), target)
     return best, {kind: float(ious[best]), kind + ORACLE: float(ious.max())}

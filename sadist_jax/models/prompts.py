@@ -7,8 +7,6 @@ the same as if it were not there.
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
 from sadist_jax.ops.points import EMPTY as EMPTY  # a slot without a point
 from sadist_jax.typing import Array, Bool, Float, Int
 
@@ -31,19 +29,3 @@ class Prompts(NamedTuple):
     labels: Int[Array, "b p n"]
     masks: Float[Array, "b p h w"] | None = None
     has_mask: Bool[Array, "b p"] | None = None
-
-
-def from_boxes(boxes: Float[Array, "b p 4"]) -> Prompts:
-    """One box (x0, y0, x1, y1) for each prompt."""
-    corners = boxes.reshape(*boxes.shape[:-1], 2, 2)
-    labels = jnp.broadcast_to(jnp.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], jnp.int32), corners.shape[:-1])
-    return Prompts(corners, labels)
-
-
-def join(a: Prompts, b: Prompts) -> Prompts:
-    """The slots of both, `a`'s first; masks may come from one of them only."""
-    if a.masks is not None and b.masks is not None:
-        raise ValueError("both prompts have masks; a prompt can have one")
-    chosen = a if a.masks is not None else b
-    points = jnp.concatenate([a.points, b.points], -2)
-    return Prompts(points, jnp.concatenate([a.labels, b.labels], -1), chosen.masks, chosen.has_mask)

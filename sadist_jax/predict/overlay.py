@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sadist_jax.codecs.prompts import Prompt
+
 Colour = tuple[int, int, int]
 
 BLUE: Colour = (30, 136, 229)
@@ -88,6 +90,16 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, colour: Colour = POSITIVE, 
         grown = [corners[0] + 1, corners[1] + 1, corners[2] - 1, corners[3] - 1]
         draw.rectangle(grown if grown[2] >= grown[0] and grown[3] >= grown[1] else corners, outline=colour, width=width)
     return np.asarray(canvas)
+
+
+def draw_prompt(image: np.ndarray, prompt: Prompt) -> np.ndarray:
+    """The box and the clicks of a prompt, clicks on top; a mask prompt is not drawn."""
+    if prompt.box is not None:
+        image = draw_boxes(image, prompt.box)
+    if prompt.points is not None:
+        labels = np.ones(len(prompt.points), int) if prompt.labels is None else prompt.labels
+        image = draw_points(image, prompt.points, labels)
+    return image
 
 
 def panel(

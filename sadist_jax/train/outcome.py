@@ -8,6 +8,9 @@ import jax
 import numpy as np
 from PIL import Image
 
+from sadist_jax import pretrained
+from sadist_jax.models.efficient_sam import EfficientSam
+from sadist_jax.models.sam import Sam
 from sadist_jax.nn import table as leaves
 from sadist_jax.parallel import hosts
 from sadist_jax.train import chart, optim, report, start
@@ -24,14 +27,19 @@ _NOT_DRAWN = {"step", "samples", "samples_per_second", "skipped"}
 
 
 def export(run: Run, job: Plan, state: State, frozen: Params) -> None:
-    """Write all parameters of the method, frozen ones too, and their average if kept, in the reference's layout."""
+    """Write all parameters of the method, frozen ones too, and their average if kept, in the reference's layout.
+
+    Of a method that trains one whole model, `sadist_jax.load` reads them; the file says which model it is.
+    """
+    model = getattr(run.method, "model", None)
+    described = pretrained.description(model) if isinstance(model, Sam | EfficientSam) else {}
     trees = {start.PARAMS: state.params, AVERAGE: optim.average(state.opt_state)}
     for name, params in trees.items():
         if params is None:
             continue
         whole = jax.tree.map(hosts.fetch, job.layout.rejoin(params, frozen)[0])
         if hosts.index() == 0:
-            metadata = {"format": "sadist_jax", "run": run.name, "step": str(int(state.step))}
+            metadata = {"format": "sadist_jax", "run": run.name, "step": str(int(state.step))} | described
             safetensors.write(run.directory / name, leaves.to_reference(job.method.table()["params"], whole), metadata)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.felzenszwalb import Felzenszwalb, in_box, under_clicks
-from sadist_jax.evals.promptable import Ask
+from sadist_jax.codecs.prompts import Prompt
 from tests.data.made import rectangle
 
 REGIONS = np.repeat([[0, 0, 0, 1, 1, 1, 1, 2, 2, 2]], 6, 0)  # three bands of 3, 4 and 3 columns
@@ -43,6 +43,6 @@ def test_flat_objects_are_found_by_any_prompt():
     mask = rectangle((40, 60), 10, 10, 30, 35)
     image = np.where(mask[..., None], np.uint8([200, 40, 40]), np.uint8([30, 30, 90]))
     reply = Felzenszwalb(100, 0, 20)(image)
-    asks = [Ask(np.array([[12, 12.0]]), np.array([1])), Ask(box=np.array([10, 10, 29, 34]))]
-    for answer in reply(asks):
+    prompts = [Prompt(np.array([[12, 12.0]]), np.array([1])), Prompt(box=np.array([10, 10, 29, 34]))]
+    for answer in reply(prompts):
         assert np.array_equal(answer.masks, mask[None])

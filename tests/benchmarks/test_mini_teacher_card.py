@@ -1,11 +1,11 @@
 import argparse
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks import mini_teacher_card as card
+from sadist_jax.codecs.prompts import Prediction
 from sadist_jax.data.sample import Sample
 from sadist_jax.errors import BadInput
 from sadist_jax.evals.promptable import PromptedMasks
@@ -27,8 +27,8 @@ class Toy:
 
 def everything(sample, evaluation=PromptedMasks()):  # noqa: B008
     """The whole picture for any prompt, so that IoU is the object's share."""
-    answer = SimpleNamespace(masks=np.ones((1, *HW), bool), ious=np.ones(1), low_res_logits=None)
-    return evaluation.update(sample, lambda image: lambda asks: [answer] * len(asks))
+    answer = Prediction(np.ones((1, *HW), bool), np.ones(1), np.ones((1, 4, 6), np.float32))
+    return evaluation.update(sample, lambda image: lambda prompts: [answer] * len(prompts))
 
 
 def options(**changes):
@@ -38,13 +38,13 @@ def options(**changes):
 
 
 def test_scores_and_differences_of_a_set():
-    contenders = {
+    candidates = {
         "all": everything,
         card.BASELINE: lambda s: card.ask_baseline(PromptedMasks(), s),
         card.FILLED: lambda s: card.ask_filled(PromptedMasks(), s),
     }
     pytest.importorskip("skimage")
-    found = card.compare("toy", Toy(), contenders, limit=3)
+    found = card.compare("toy", Toy(), candidates, limit=3)
     assert (found["images"], found["instances"]) == (3, 6)
     for kind in ("box", "random_1", "random_3"):
         numbers = found["scores"]["all"][kind]
@@ -64,6 +64,13 @@ def test_scores_and_differences_of_a_set():
     assert "| 3 clicks | 0.333 |" in text
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(None, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4]), (3, [0, 2, 4]), (1, [0])]
+)
+def test_a_limit_spaces_the_images_evenly(limit, expected):
+    assert card.evenly_spaced(5, limit) == expected
+
+
 def test_a_set_without_objects_has_no_scores():
     class Empty(Toy):
         def __getitem__(self, i):
@@ -76,14 +83,15 @@ def test_a_set_without_objects_has_no_scores():
 def test_the_command_names_no_place():
     text = card.command(options())
     assert text == "python -m benchmarks.mini_teacher_card --bsds DIR --checkpoint a --farthest --limit 7"
+    assert card.command(options(multimask=False, limit=None)).endswith("--farthest --no-multimask")
 
 
 def test_checkpoints_of_one_name_are_refused(monkeypatch):
     monkeypatch.setattr(card, "open_checkpoint", lambda *_: everything)
-    assert list(card.open_contenders(options(), PromptedMasks())) == ["a", card.BASELINE, card.FILLED]
-    assert list(card.open_contenders(options(checkpoint=["x/a.pt", "y/b.pt.zip"], no_baseline=True), None)) == [
+    assert list(card.open_candidates(options(), PromptedMasks())) == ["a", card.BASELINE, card.FILLED]
+    assert list(card.open_candidates(options(checkpoint=["x/a.pt", "y/b.pt.zip"], no_baseline=True), None)) == [
         "a",
         "b",
     ]
     with pytest.raises(BadInput, match="two checkpoints are called a; give names"):
-        card.open_contenders(options(checkpoint=["x/a.pt", "y/a.pt"]), PromptedMasks())
+        card.open_candidates(options(checkpoint=["x/a.pt", "y/a.pt"]), PromptedMasks())

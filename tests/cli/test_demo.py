@@ -143,4 +143,4 @@ def test_the_whole_road_is_interrupted_and_gone_to_its_end(teacher, tmp_path, mo
 
     command = text.split("next: sadist ")[1].splitlines()[0].split()
     assert cli.main(command) == 0
-    assert (out / "mask.png").exists()
+    assert (out / "overlay.png").exists()

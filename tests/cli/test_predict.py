@@ -51,32 +51,34 @@ def fails(capsys, *argv) -> str:
 
 
 def test_the_best_mask_is_written_and_every_mask_described(here, tmp_path, capsys):
-    argv = ["--point", "40,30", "--point", "5,6,0", "--box", "10,10,80,50", "--mask-out", "mask.png"]
+    argv = ["--point", "40,30", "--point", "5,6,0", "--box", "10,10,80,50", "--multimask", "True"]
+    argv += ["--mask-out", "mask.png"]
     assert cli.main(["predict", str(here / "photo.png"), "--checkpoint", str(here / "sam.safetensors"), *argv]) == 0
     out = capsys.readouterr().out.splitlines()
 
     predictor = sadist_jax.Predictor(*sadist_jax.load(here / "sam.safetensors"))
     photo = np.asarray(Image.open(here / "photo.png"))
     predictor.set_image(photo)
-    masks, ious, _ = predictor.predict(np.array([[40, 30], [5, 6]]), np.array([1, 0]), np.array([10, 10, 80, 50]))
+    clicks, box = (np.array([[40, 30], [5, 6]]), np.array([1, 0])), np.array([10, 10, 80, 50])
+    masks, ious, _ = predictor.predict(*clicks, box, multimask=True)
     best = int(ious.argmax())
     assert [float(line.split()[1]) for line in out[1:4]] == pytest.approx(ious, abs=1e-3)
     assert [int(line.split()[2].replace(",", "")) for line in out[1:4]] == masks.sum((1, 2)).tolist()
     assert [line.endswith("<- shown") for line in out[1:4]] == [i == best for i in range(3)]
     written = np.asarray(Image.open(tmp_path / "mask.png"))
     np.testing.assert_array_equal(written > 0, masks[best])
-    picture = np.asarray(Image.open(tmp_path / "photo_mask.png"))
+    picture = np.asarray(Image.open(tmp_path / "photo_overlay.png"))
     assert picture.shape == photo.shape
     assert (picture != photo).any()
 
 
 def test_logits_of_one_prediction_refine_the_next(here, tmp_path, capsys):
-    """The .npy goes back in as a mask prompt, alone or with a click, and --single gives one mask."""
+    """The .npy goes back in as a mask prompt, and gets one mask, as SAM was trained."""
     common = ["predict", str(here / "photo.png"), "--checkpoint", str(here / "sam.safetensors")]
     assert cli.main([*common, "--point", "40,30", "--logits-out", "l.npy", "--out", "a.jpg"]) == 0
     assert np.load(tmp_path / "l.npy").shape == (1, 32, 32)
     capsys.readouterr()
-    assert cli.main([*common, "--mask", "l.npy", "--single", "--out", "b.png"]) == 0
+    assert cli.main([*common, "--mask", "l.npy", "--out", "b.png"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 3
     assert out[-1] == "written: b.png"
@@ -99,11 +101,15 @@ def test_logits_of_one_prediction_refine_the_next(here, tmp_path, capsys):
         (["--point", "1,2", "--out", "x.exr"], "--out x.exr must end in .png or .jpg"),
         (["--point", "1,2", "--mask-out", "x.jpg"], "--mask-out x.jpg must end in .png"),
         (["--point", "1,2", "--checkpoint", "nowhere.pth"], "nowhere.pth"),
+        (
+            ["--point", "1,2", "--checkpoint", "sam_mni"],
+            "there is no file sam_mni, and no weights of that name come with",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(here, capsys, argv, why):
     assert why in fails(capsys, here / "photo.png", *[a.format(here=here) for a in argv])
-    assert not list(here.glob("*_mask.png"))
+    assert not list(here.glob("*_overlay.png"))
 
 
 @pytest.mark.parametrize(("name", "why"), [("nowhere.png", "there is no image"), ("text.png", "is not an image")])
@@ -111,9 +117,24 @@ def test_a_photo_that_cannot_be_read(here, capsys, name, why):
     assert why in fails(capsys, here / name, "--point", "1,2")
 
 
+@pytest.mark.parametrize(
+    ("weights", "argv", "masks"),
+    [
+        ("sam.safetensors", ["--point", "40,30"], 3),
+        ("sam.safetensors", ["--point", "40,30", "--multimask", "False"], 1),
+        ("sam.safetensors", ["--box", "10,10,80,50"], 1),
+        ("student.pt", ["--box", "10,10,80,50"], 3),
+    ],
+)
+def test_as_many_masks_as_the_model_was_trained_for(here, capsys, weights, argv, masks):
+    assert cli.main(["predict", str(here / "photo.png"), "--checkpoint", str(here / weights), *argv]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + masks + 1  # header, masks, what was written
+
+
 def test_an_efficient_sam_takes_clicks_and_no_masks(here, tmp_path, capsys):
     np.save(tmp_path / "l.npy", np.zeros((1, 128, 128), np.float32))
     common = [here / "photo.png", "--checkpoint", here / "student.pt"]
     assert "EfficientSAM takes no mask prompts" in fails(capsys, *common, "--mask", "l.npy")
     assert cli.main(["predict", *map(str, common), "--point", "40,30"]) == 0
-    assert "written: photo_mask.png" in capsys.readouterr().out
+    assert "written: photo_overlay.png" in capsys.readouterr().out

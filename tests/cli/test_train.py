@@ -3,7 +3,6 @@ import json
 import pytest
 
 from sadist_jax import cli
-from sadist_jax.cli import train
 
 CONFIG = '''"""A toy."""
 
@@ -82,12 +81,6 @@ def test_bad_input_is_one_sentence(config, capsys):
     assert "there is no config nowhere.py" in fails(capsys, "nowhere.py")
 
 
-def test_configs_of_the_package_are_found_by_name(tmp_path, monkeypatch, capsys):
-    (tmp_path / "sam_mini.py").write_text("")
-    monkeypatch.setattr(train, "_SHIPPED", (tmp_path / "missing", tmp_path))
-    monkeypatch.chdir(tmp_path.parent)
-    for name in ("sam_mini", "sam_mini.py", "configs/sam_mini.py"):
-        assert train.find(name) == tmp_path / "sam_mini.py"
-    assert "did you mean sam_mini?" in fails(capsys, "sam_mni")
+def test_help_lists_the_configs_of_the_package(capsys):
     assert cli.main(["train", "--help"]) == 0
-    assert "configs: sam_mini" in capsys.readouterr().out
+    assert "sam_mini, " in capsys.readouterr().out.partition("configs: ")[2]

@@ -59,28 +59,6 @@ def test_a_mask_four_wide_has_a_box_three_wide():
     assert prompts.box_of(mask).tolist() == [3, 2, 6, 4]
 
 
-def test_box_noise_is_gaussian_with_a_tenth_of_the_side_and_capped():
-    rng = np.random.default_rng(0)
-    box = np.array([400, 300, 500, 340], np.float32)
-    shifts = np.array([prompts.jitter_box(box, rng, (1024, 1024)) for _ in range(4000)]) - box
-    np.testing.assert_allclose(shifts.std(axis=0), [10, 4, 10, 4], rtol=0.08)
-    np.testing.assert_allclose(shifts.mean(axis=0), 0, atol=0.7)
-    large = np.array([100, 100, 900, 900], np.float32)
-    shifts = np.array([prompts.jitter_box(large, rng, (1024, 1024)) for _ in range(500)]) - large
-    assert np.abs(shifts).max() == 20
-    shifts = np.array([prompts.jitter_box(large, rng, (1024, 1024), cap=5) for _ in range(500)]) - large
-    assert np.abs(shifts).max() == 5
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 19), st.integers(0, 9), st.integers(0, 19), st.integers(0, 9), st.integers(0, 99))
-def test_jittered_boxes_stay_in_the_image(xa, ya, xb, yb, seed):
-    box = np.array([min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb)], np.float32)
-    x0, y0, x1, y1 = prompts.jitter_box(box, np.random.default_rng(seed), (10, 20), noise=2.0)
-    assert 0 <= x0 <= x1 <= 19
-    assert 0 <= y0 <= y1 <= 9
-
-
 @settings(max_examples=100, deadline=None)
 @given(masks, masks, st.integers(0, 5))
 def test_error_clicks_are_wrong_pixels_with_the_right_label(pred, target, seed):

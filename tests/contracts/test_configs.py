@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sadist_jax import tree
-from sadist_jax.cli.train import find, load
 from sadist_jax.nn import table as leaves
 from sadist_jax.train import optim, state
+from sadist_jax.train.config import find, load
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("[!_]*.py"))
 pytestmark = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -1,21 +1,17 @@
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from sadist_jax.codecs.prompts import Prediction
 from sadist_jax.data.sample import Sample
-from sadist_jax.evals.promptable import Ask, PromptedMasks, ask_predictor, column, images_of, ious_of
+from sadist_jax.evals.promptable import PromptedMasks, ask_predictor, column, images_of, ious_of
 from tests.data.made import noise, rectangle
 
 HW = (40, 60)
 SMALL, LARGE = rectangle(HW, 5, 5, 15, 25), rectangle(HW, 20, 10, 50, 30)  # 200 and 600 of 2400 pixels
 
 
-class Masks(NamedTuple):
-    masks: np.ndarray
-    ious: np.ndarray
-    low_res_logits: np.ndarray | None = None
+LOGITS = np.zeros((3, 2, 2), np.float32)
 
 
 def sample(*masks, name="a.jpg", crowd=()):
@@ -40,7 +36,9 @@ class Recorder:
 
 
 def constant(*masks, ious=None):
-    return Recorder(lambda ask: Masks(np.stack(masks), np.arange(len(masks), 0, -1) if ious is None else ious))
+    return Recorder(
+        lambda ask: Prediction(np.stack(masks), np.arange(len(masks), 0, -1) if ious is None else ious, LOGITS)
+    )
 
 
 def knowing(*targets):
@@ -48,7 +46,7 @@ def knowing(*targets):
 
     def answer(ask):
         x, y = (ask.points[0] if ask.box is None else (ask.box[:2] + ask.box[2:]) / 2).astype(int)
-        return Masks(np.stack([t for t in targets if t[y, x]]), np.ones(1))
+        return Prediction(np.stack([t for t in targets if t[y, x]]), np.ones(1), LOGITS)
 
     return Recorder(answer)
 
@@ -96,7 +94,7 @@ def test_boxes_are_tight_and_inclusive():
 def test_clicks_fall_into_the_errors(placement):
     shown = rectangle(HW, 35, 10, 60, 30)  # misses the left half of LARGE and takes the band right of it
     logits = np.arange(12.0).reshape(2, 2, 3)
-    predict = Recorder(lambda ask: Masks(np.stack([LARGE, shown]), np.arange(2), logits))
+    predict = Recorder(lambda ask: Prediction(np.stack([LARGE, shown]), np.arange(2), logits))
     PromptedMasks(box=False, placements=(placement,)).update(sample(LARGE), predict)
     first, second, third = (call[0] for call in predict.calls)
     assert first.labels.tolist() == [1]
@@ -124,7 +122,7 @@ def test_farthest_clicks_are_in_the_middle():
 
 
 def test_only_who_is_not_content_is_asked_again():
-    predict = Recorder(lambda ask: Masks((SMALL if len(ask.points) == 1 else LARGE)[None], np.ones(1)))
+    predict = Recorder(lambda ask: Prediction((SMALL if len(ask.points) == 1 else LARGE)[None], np.ones(1), LOGITS))
     records = PromptedMasks(box=False).update(sample(SMALL, LARGE), predict)
     assert [len(call) for call in predict.calls] == [2, 1]
     assert [list(r.ious[f"random_{n}"] for n in (1, 2, 3)) for r in records] == [[1, 1, 1], [0, 1, 1]]
@@ -199,25 +197,18 @@ class FakePredictor:
 
     def predict_many(self, prompts, multimask):
         self.calls.append((prompts, multimask))
-        return [Masks(SMALL[None], np.ones(1), np.ones((1, 2, 2))) for _ in prompts]
+        return [Prediction(SMALL[None], np.ones(1), np.ones((1, 2, 2))) for _ in prompts]
 
 
-def test_a_predictor_is_asked_as_it_was_trained():
-    sam, efficient = FakePredictor(True), FakePredictor(False)
+def test_a_predictor_gets_the_mask_before_where_it_takes_masks_and_decides_how_many_to_answer():
+    sam, efficient, plain = FakePredictor(True), FakePredictor(False), FakePredictor(True)
     evaluation, masks = PromptedMasks(clicks=2), sample(LARGE)
     evaluation.update(masks, ask_predictor(sam))
-    assert [multimask for _, multimask in sam.calls] == [False, True, False]  # box, one click, two clicks
-    assert [prompts[0].mask is None for prompts, _ in sam.calls] == [True, True, False]
+    assert [prompts[0].mask is None for prompts, _ in sam.calls] == [True, True, False]  # box, one click, two clicks
+    assert [multimask for _, multimask in sam.calls] == [None, None, None]
     assert np.array_equal(sam.image, masks.image)
-    evaluation.update(masks, ask_predictor(efficient, single=False))
-    assert [multimask for _, multimask in efficient.calls] == [True, True, True]
+    evaluation.update(masks, ask_predictor(efficient, multimask=True))
     assert [prompts[0].mask for prompts, _ in efficient.calls] == [None, None, None]
-    plain = FakePredictor(True)
+    assert [multimask for _, multimask in efficient.calls] == [True, True, True]
     evaluation.update(masks, ask_predictor(plain, feedback=False))
     assert [prompts[0].mask for prompts, _ in plain.calls] == [None, None, None]
-
-
-def test_an_ask_has_the_fields_of_a_prompt():
-    from sadist_jax.predict.predictor import Prompt
-
-    assert Ask._fields == Prompt._fields

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from sadist_jax import tree
-from sadist_jax.models import prompts
 from sadist_jax.models.mask_decoder import MaskDecoder, Upscale
 from sadist_jax.models.prompt_encoder import PromptEncoder, add_padding_point
 from sadist_jax.models.prompts import (
@@ -189,20 +188,3 @@ def test_recomputing_blocks_gives_the_same_gradients(params, images):
     for name, expected in saved.items():
         assert np.abs(expected).max() > 0, name
         np.testing.assert_allclose(recomputed[name], expected, atol=1e-4 * np.abs(expected).max() + 1e-6, err_msg=name)
-
-
-def test_a_box_is_two_labelled_points():
-    made = prompts.from_boxes(jnp.array([[[1.0, 2, 3, 4], [5, 6, 7, 8]]]))
-    np.testing.assert_array_equal(made.points, [[[[1, 2], [3, 4]], [[5, 6], [7, 8]]]])
-    np.testing.assert_array_equal(made.labels, [[[BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]] * 2])
-
-
-def test_prompts_join_slot_by_slot_with_one_mask_at_most():
-    click = Prompts(jnp.ones((1, 1, 1, 2)), jnp.array([[[FOREGROUND]]]), masks=jnp.zeros((1, 1, 8, 8)))
-    box = prompts.from_boxes(jnp.zeros((1, 1, 4)))
-    joined = prompts.join(click, box)
-    assert joined.labels.tolist() == [[[FOREGROUND, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]]]
-    assert joined.masks is click.masks
-    assert prompts.join(box, click).masks is click.masks
-    with pytest.raises(ValueError, match="both prompts have masks"):
-        prompts.join(click, click)

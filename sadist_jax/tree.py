@@ -6,7 +6,7 @@ whole name. A pattern that matches nothing is an error, because it is nearly alw
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -69,18 +69,11 @@ def select(tree: Tree, patterns: Iterable[str]) -> set[str]:
     return {name for pattern in patterns for name in matches(pattern, names)}
 
 
-def mask(tree: Tree, patterns: Iterable[str]) -> Tree:
-    """Tree of bools, True where a pattern matches: what optax.masked takes."""
-    chosen = select(tree, patterns)
-    return map_named(lambda name, _: name in chosen, tree)
-
-
-def partition(tree: Tree, patterns: Iterable[str]) -> tuple[Tree, Tree]:
-    """Split by name into (matched, rest); `merge` puts them together again."""
-    chosen = select(tree, patterns)
+def partition(tree: Tree, names: Collection[str]) -> tuple[Tree, Tree]:
+    """Split into (leaves whose names are among `names`, the others); `merge` puts them together again."""
     flat = flatten(tree)
-    inside = {n: v for n, v in flat.items() if n in chosen}
-    return unflatten(inside), unflatten({n: v for n, v in flat.items() if n not in chosen})
+    inside = {n: v for n, v in flat.items() if n in names}
+    return unflatten(inside), unflatten({n: v for n, v in flat.items() if n not in names})
 
 
 def merge(*trees: Tree) -> Tree:

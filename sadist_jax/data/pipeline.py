@@ -16,7 +16,7 @@ from sadist_jax.data.sample import Reader, Row, Sample, Unreadable
 from sadist_jax.data.workers import Batch, Stream, prefetch
 from sadist_jax.errors import BadInput
 
-_ENDLESS = 2**48  # steps
+_ENDLESS = 2**48  # batches
 _SUBSTITUTES = 100
 
 
@@ -72,29 +72,8 @@ def batches(
     local = _local_slice(global_batch, num_hosts, host)
     if start_step < 0:
         raise BadInput(f"start_step is {start_step}; it must be 0 or more")
-    return _stream(_Batches(rows, global_batch, local, start_step, _ENDLESS, None), workers)
-
-
-def one_pass(
-    source: Reader,
-    transform: Transform,
-    *,
-    global_batch: int,
-    seed: int = 0,
-    num_hosts: int = 1,
-    host: int = 0,
-    workers: int = 0,
-    quarantine: Quarantine | None = None,
-) -> Stream:
-    """Every sample once, in the source's order, for evaluation: `index` is the index into the source.
-
-    The last batch is filled up with rows of weight 0, so that every host makes the same number of calls. Samples in
-    quarantine become such rows too: a substitute would count another image twice. Arguments as for `batches`.
-    """
-    rows = _Rows(source, transform, seed, False, quarantine)
-    local = _local_slice(global_batch, num_hosts, host)
-    steps = -(-len(source) // global_batch)
-    return _stream(_Batches(rows, global_batch, local, 0, steps, len(source)), workers)
+    stream = _Batches(rows, global_batch, local, start_step)
+    return prefetch(stream, stream.nbytes(), workers)
 
 
 def fingerprint(source: Reader, *, seed: int, global_batch: int, shuffle: bool = True) -> dict[str, Any]:
@@ -127,10 +106,10 @@ class _Rows:
             raise BadInput("the data source is empty; give one with at least one sample")
         order.generator(self.seed, 0)  # refuses an impossible seed now, not in a worker
 
-    def row(self, position: int, substitutes: int) -> Row:
-        """The row of a position; of the first readable substitute, or a filler when there may be none."""
+    def row(self, position: int) -> Row:
+        """The row of a position, or of its first readable substitute."""
         length = len(self.source)
-        for attempt in range(substitutes + 1):
+        for attempt in range(_SUBSTITUTES + 1):
             rng = order.generator(self.seed, position, attempt)
             index = order.sample_index(position, length, self.seed, self.shuffle)
             if attempt:
@@ -141,9 +120,7 @@ class _Rows:
                 if self.quarantine is None:
                     raise
                 self.quarantine.add(self.source.name(index), error, length)
-        if substitutes:
-            raise BadInput(f"{substitutes} samples in a row cannot be read; see {self.quarantine}")
-        return self.filler()
+        raise BadInput(f"{_SUBSTITUTES} samples in a row cannot be read; see {self.quarantine}")
 
     def filler(self) -> Row:
         return {**self.transform.filler(), "weight": np.float32(0)}
@@ -157,11 +134,9 @@ class _Batches:
     global_batch: int
     local: slice
     start_step: int
-    steps: int
-    end: int | None  # first position that does not exist; None: the stream has no end
 
     def __len__(self) -> int:
-        return self.steps
+        return _ENDLESS
 
     def __repr__(self) -> str:
         return f"batches of {self.global_batch}"
@@ -171,18 +146,13 @@ class _Batches:
         positions = range(first + self.local.start, first + self.local.stop)
         batch: Batch = {}
         for i, position in enumerate(positions):
-            for name, value in self._row(position).items():
+            for name, value in self.rows.row(position).items():
                 value = np.asarray(value)
                 if name not in batch:
                     batch[name] = np.empty((len(positions), *value.shape), value.dtype)
                 batch[name][i] = value
         batch["index"] = np.array(positions, np.int64)
         return batch
-
-    def _row(self, position: int) -> Row:
-        if self.end is None:
-            return self.rows.row(position, _SUBSTITUTES)
-        return self.rows.row(position, 0) if position < self.end else self.rows.filler()
 
     def nbytes(self) -> int:
         """Of one batch of this host."""
@@ -197,7 +167,3 @@ def _local_slice(global_batch: int, num_hosts: int, host: int) -> slice:
         raise BadInput(f"host is {host}; it must be between 0 and {num_hosts - 1}")
     local = global_batch // num_hosts
     return slice(host * local, (host + 1) * local)
-
-
-def _stream(source: _Batches, workers: int) -> Stream:
-    return prefetch(source, source.nbytes(), workers)

@@ -66,7 +66,7 @@ def train(run: Run) -> Path:
             if numbers:
                 log.write(step, numbers)
             if save:
-                saved.save(state, {"samples": step * run.global_batch, "meter": meter.state()}, numbers)
+                saved.save(state, {"meter": meter.state()}, numbers)
 
         outcome.export(run, job, state, frozen)
         if hosts.index() == 0:

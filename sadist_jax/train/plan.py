@@ -1,7 +1,7 @@
 """A run before its first step: which leaf moves, which device holds what, the compiled step. No array is made here."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from sadist_jax.train import state as states
 from sadist_jax.train import step as steps_
 from sadist_jax.train.optim import Optim
 from sadist_jax.train.state import Layout, State
-from sadist_jax.typing import Array, Params
+from sadist_jax.typing import Params
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +35,6 @@ class Plan:
     method: Method
     layout: Layout
     tx: optax.GradientTransformationExtraArgs
-    rate: Callable[[Array], Array]
     mesh: Mesh
     seed: int
     template: State
@@ -101,7 +100,7 @@ def make(
     )
     template = jax.tree.map(_with_sharding, state, state_shardings)
     frozen = jax.tree.map(_with_sharding, frozen, frozen_shardings)
-    return Plan(method, layout, tx, rate, grid, seed, template, frozen, step)
+    return Plan(method, layout, tx, grid, seed, template, frozen, step)
 
 
 def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> Any:

@@ -46,10 +46,7 @@ class Layout:
 
     def split(self, frozen: Params) -> tuple[Params, Params]:
         """(parameters that this run holds still, what the method itself freezes)."""
-        flat = tree.flatten(frozen)
-        held = {name: value for name, value in flat.items() if name in self.held}
-        own = {name: value for name, value in flat.items() if name not in self.held}
-        return tree.unflatten(held), tree.unflatten(own)
+        return tree.partition(frozen, self.held)
 
     def all(self) -> Table:
         """Every leaf of the run. Raises ValueError where a name appears twice: no pattern could tell them apart."""
@@ -63,11 +60,10 @@ def arrange(method: Method, freeze: Iterable[str] = ()) -> Layout:
       BadInput: a pattern matches no parameter.
     """
     tables = method.table()
-    flat = tree.flatten(tables["params"])
-    held = tree.select(tables["params"], freeze) | {name for name, leaf in flat.items() if leaf.role != "weight"}
-    moving = tree.unflatten({name: leaf for name, leaf in flat.items() if name not in held})
-    frozen = tree.merge(tables["frozen"], tree.unflatten({name: flat[name] for name in flat if name in held}))
-    layout = Layout(moving, frozen, tables["extra"], frozenset(held))
+    no_weights = {name for name, leaf in tree.flatten(tables["params"]).items() if leaf.role != "weight"}
+    held = tree.select(tables["params"], freeze) | no_weights
+    still, moving = tree.partition(tables["params"], held)
+    layout = Layout(moving, tree.merge(tables["frozen"], still), tables["extra"], frozenset(held))
     layout.all()
     return layout
 

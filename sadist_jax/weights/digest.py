@@ -1,18 +1,10 @@
-"""Fingerprints: of a file's bytes, and of weights whatever file and order they came in."""
+"""Fingerprints of weights, whatever file and order they came in."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 
 import numpy as np
-
-from sadist_jax.weights import files
-
-
-def sha256(path: files.PathLike) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits: what `sha256sum` prints. Raises BadInput when it cannot be read."""
-    with files.reading(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(state: Mapping[str, np.ndarray]) -> str:

@@ -15,7 +15,7 @@ import pytest
 from sadist_jax.data import workers as loaders
 from sadist_jax.data.folder import Folder
 from sadist_jax.data.mask_folders import MaskFolders
-from sadist_jax.data.pipeline import batches, fingerprint, one_pass
+from sadist_jax.data.pipeline import batches, fingerprint
 from sadist_jax.data.promptable_frames import PromptableFrames
 from sadist_jax.data.quarantine import Quarantine
 from sadist_jax.data.sami_crops import SamiCrops
@@ -115,19 +115,6 @@ def test_promptable_batches_have_the_shapes_of_the_contract(tmp_path):
     assert batch["instance"].tolist() == [[True, False, False, False, False]] * 4
 
 
-@pytest.mark.parametrize("hosts", [1, 2])
-def test_one_pass_shows_everything_once_and_fills_the_last_batch(grey, hosts):
-    parts = [list(one_pass(grey, CROPS, global_batch=4, num_hosts=hosts, host=h)) for h in range(hosts)]
-    assert [len(part) for part in parts] == [2] * hosts
-    rows = [
-        (int(i), int(w), int(image[0, 0, 0]))
-        for step in zip(*parts, strict=True)
-        for part in step
-        for i, w, image in zip(part["index"], part["weight"], part["image"], strict=True)
-    ]
-    assert rows == [(i, 1, 10 * i) for i in range(7)] + [(7, 0, 0)]
-
-
 def listed(path):
     return {json.loads(line)["sample"] for line in path.read_text().splitlines()}
 
@@ -172,13 +159,6 @@ def test_nothing_but_damaged_samples_ends(noisy, tmp_path):
         truncate(tmp_path / "noisy" / f"{i}.png")
     with pytest.raises(BadInput, match="100 samples in a row cannot be read"):
         take(batches(noisy, CROPS, seed=1, global_batch=1, quarantine=Quarantine(str(tmp_path / "bad.jsonl"), 1)), 1)
-
-
-def test_one_pass_does_not_replace_damaged_samples(noisy, tmp_path):
-    truncate(tmp_path / "noisy" / "2.png")
-    quarantine = Quarantine(str(tmp_path / "bad.jsonl"), 0.5)
-    (batch,) = one_pass(noisy, CROPS, global_batch=7, quarantine=quarantine)
-    assert batch["weight"].tolist() == [1, 1, 0, 1, 1, 1, 1]
 
 
 def test_the_fingerprint_tells_what_the_samples_depend_on(grey, noisy):

@@ -8,20 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sadist_jax.errors import BadInput
 from sadist_jax.weights import safetensors
-from sadist_jax.weights.digest import digest, sha256
+from sadist_jax.weights.digest import digest
 from sadist_jax.weights.pth import read_pth
 from sadist_jax.weights.pth_writer import write_pth
 from tests.weights.states import states
-
-
-def test_sha256_of_a_file(tmp_path):
-    (tmp_path / "x").write_bytes(b"abc")
-    # FIPS 180-2, appendix B.1
-    assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    with pytest.raises(BadInput, match="does not exist"):
-        sha256(tmp_path / "none")
 
 
 def test_the_stream_is_head_newline_bytes_by_name():

@@ -20,6 +20,7 @@ TARGET[2:6, 2:6] = True
 BEST = np.where(TARGET, 3.0, -3.0).astype(np.float32)  # IoU 1
 WORSE = np.where(np.roll(TARGET, 1, 1), 3.0, -3.0).astype(np.float32)  # IoU 12 / 20
 WORST = -BEST
+CORNER = np.kron(np.array([[1, 0], [0, 0]]), np.ones((8, 8))).astype(np.uint8)  # one of the four tokens
 KEY = jax.random.key(0)
 
 
@@ -137,7 +138,9 @@ def test_padded_instances_and_rows_of_weight_0_change_nothing(remat):
     what = method(clicks=Clicks(2, 0), remat=remat, pooled_weight=1.0)
     real = np.array([[True, False], [True, True]])
     weight = np.array([1, 0], np.float32)
-    other = batch()["masks"].copy()
+    masks = batch()["masks"].copy()
+    masks[0, 0] = CORNER  # a whole token, for the pooled loss
+    other = masks.copy()
     other[0, 1], other[1] = 1 - other[0, 1], 1 - other[1]
     params = parameters() | {"features": jnp.array(np.random.default_rng(0).standard_normal((2, 2, 2, 3)), jnp.float32)}
 
@@ -145,7 +148,7 @@ def test_padded_instances_and_rows_of_weight_0_change_nothing(remat):
         _, weights, total, _ = loss(what, params, batch(instance=real, weight=weight, masks=masks))
         return total, weights["focal"]
 
-    results = [jax.value_and_grad(value, has_aux=True)(params, masks) for masks in (batch()["masks"], other)]
+    results = [jax.value_and_grad(value, has_aux=True)(params, masks) for masks in (masks, other)]
     (_, counted), gradient = results[0]
     assert float(counted) == 1
     assert gradient["features"][0].any()
@@ -187,9 +190,6 @@ def test_the_starting_box_is_that_of_the_full_size_mask(monkeypatch):
     with jax.disable_jit():
         method(clicks=Clicks(1, 0, box_probability=1.0)).loss(parameters(), {}, {}, batch(masks=masks), KEY, 0)
     assert np.unique(np.asarray(seen[0][:, :, :2]).reshape(4, 4), axis=0).tolist() == [[5, 4, 10, 11]]
-
-
-CORNER = np.kron(np.array([[1, 0], [0, 0]]), np.ones((8, 8))).astype(np.uint8)  # one of the four tokens
 
 
 def pooled(features, masks, size=(SIDE, SIDE)):

@@ -35,7 +35,7 @@ def write_pth(path: files.PathLike, state: Mapping[str, np.ndarray], wrapper: st
       BadInput: where the file cannot be written.
 
     Example:
-      >>> write_pth("/tmp/bias.pth", {"head.bias": np.zeros(3, np.float32)})
+      >>> write_pth("bias.pth", {"head.bias": np.zeros(3, np.float32)})
     """
     arrays = {name: np.asarray(value) for name, value in state.items()}
     structure = _pickle_state(arrays, wrapper)

@@ -70,8 +70,8 @@ def write(path: files.PathLike, state: Mapping[str, np.ndarray], metadata: Mappi
       BadInput: where the file cannot be written.
 
     Example:
-      >>> write("/tmp/bias.safetensors", {"head.bias": np.zeros(3, np.float32)}, {"model": "sam_mini"})
-      >>> read("/tmp/bias.safetensors")[1]
+      >>> write("bias.safetensors", {"head.bias": np.zeros(3, np.float32)}, {"model": "sam_mini"})
+      >>> read("bias.safetensors")[1]
       {'model': 'sam_mini'}
     """
     metadata = dict(sorted((metadata or {}).items()))

@@ -1,15 +1,9 @@
-import doctest
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from sadist_jax.evals import bootstrap
 from sadist_jax.evals.bootstrap import bootstrap_difference, bootstrap_mean
-
-
-def test_the_docstring_runs():
-    assert doctest.testmod(bootstrap).failed == 0
 
 
 @pytest.mark.parametrize(("n", "ones"), [(50, 15), (400, 40)])

@@ -58,7 +58,3 @@ def test_the_order_of_the_visible_and_of_the_masked_tokens_does_not_matter(param
     expected = decoder.apply(params, visible, order)
     assert expected.shape == (2, GRID**2, 6)
     np.testing.assert_allclose(decoder.apply(params, visible[:, a], other), expected, atol=1e-5)
-
-
-def test_both_decoders_have_the_same_parameters():
-    assert CROSS.table().keys() == JOINT.table().keys()

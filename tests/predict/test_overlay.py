@@ -1,5 +1,3 @@
-import doctest
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -13,10 +11,6 @@ def square(height=40, width=60):
     mask = np.zeros((height, width), bool)
     mask[10:30, 20:45] = True
     return mask
-
-
-def test_the_docstring_runs():
-    assert doctest.testmod(pictures).failed == 0
 
 
 def test_the_tint_is_the_weighted_mean_and_stays_inside_the_mask():

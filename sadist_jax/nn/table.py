@@ -74,7 +74,9 @@ def from_reference(table: Table, state: Mapping[str, np.ndarray], source: str = 
     wanted = {name: leaf.reference_shape for name, leaf in leaves.items()}
     problems = tree.difference(wanted, {name: np.shape(value) for name, value in state.items()})
     if problems:
-        raise BadInput(f"{source} does not fit this model:\n{problems}")
+        raise BadInput(
+            f"{source} does not fit this model; choose the model that it was saved from, or another file:\n{problems}"
+        )
     return tree.unflatten({name: _transpose(state[name], _TO_OURS[leaf.kind]) for name, leaf in leaves.items()})
 
 
@@ -83,7 +85,7 @@ def to_reference(table: Table, params: Params) -> dict[str, np.ndarray]:
     leaves, flat = tree.flatten(table), tree.flatten(params)
     problems = tree.difference({n: leaf.shape for n, leaf in leaves.items()}, {n: v.shape for n, v in flat.items()})
     if problems:
-        raise BadInput(f"these parameters do not fit the model:\n{problems}")
+        raise BadInput(f"these parameters do not fit the model; give those that it was made with:\n{problems}")
     return {name: _transpose(np.asarray(flat[name]), _TO_REFERENCE[leaf.kind]) for name, leaf in leaves.items()}
 
 

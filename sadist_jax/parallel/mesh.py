@@ -44,5 +44,5 @@ def make(spec: MeshSpec, devices: Sequence[Any] | None = None) -> Mesh:
 def _complaint(spec: MeshSpec, count: int) -> str:
     return (
         f"mesh.data = {spec.data} times mesh.fsdp = {spec.fsdp} does not fit {count} device(s); "
-        "leave mesh.data at -1 and choose an mesh.fsdp that divides the number of devices"
+        "leave mesh.data at -1 and choose a mesh.fsdp that divides the number of devices"
     )

@@ -82,7 +82,8 @@ def _take(flat: Mapping[str, Leaf], names: Mapping[str, str], source: Source, pa
     """Values of the leaves `names` {ours: theirs}."""
     if missing := [theirs for theirs in names.values() if theirs not in source.leaves]:
         raise BadInput(
-            f"{path} lacks {len(missing)} of {len(names)} leaves that starts ask for:\n" + "\n".join(missing)
+            f"{path} lacks {len(missing)} of {len(names)} leaves that starts ask for; correct the start's target or "
+            "prefix, or name another source:\n" + "\n".join(missing)
         )
     found = {name: np.asarray(source.leaves[theirs]) for name, theirs in names.items()}
     table = {name: flat[name] for name in names}
@@ -91,5 +92,7 @@ def _take(flat: Mapping[str, Leaf], names: Mapping[str, str], source: Source, pa
     if problems := tree.difference(
         {n: leaf.shape for n, leaf in table.items()}, {n: v.shape for n, v in found.items()}
     ):
-        raise BadInput(f"{path} does not fit this run:\n{problems}")
+        raise BadInput(
+            f"{path} does not fit this run; start from a run of the same sizes, or match fewer leaves:\n{problems}"
+        )
     return found

@@ -31,16 +31,20 @@ def export(run: Run, job: Plan, state: State, frozen: Params) -> None:
 
     Of a method that trains one whole model, `sadist_jax.load` reads them; the file says which model it is.
     """
-    model = getattr(run.method, "model", None)
-    described = pretrained.description(model) if isinstance(model, Sam | EfficientSam) else {}
     trees = {start.PARAMS: state.params, AVERAGE: optim.average(state.opt_state)}
     for name, params in trees.items():
         if params is None:
             continue
         whole = jax.tree.map(hosts.fetch, job.layout.rejoin(params, frozen)[0])
         if hosts.index() == 0:
-            metadata = {"format": "sadist_jax", "run": run.name, "step": str(int(state.step))} | described
+            metadata = {"format": "sadist_jax", "run": run.name, "step": str(int(state.step))} | description(job.method)
             safetensors.write(run.directory / name, leaves.to_reference(job.method.table()["params"], whole), metadata)
+
+
+def description(method: object) -> dict[str, str]:
+    """Metadata that names the model that a method trains; {} where it trains something else."""
+    model = getattr(method, "model", None)
+    return pretrained.description(model) if isinstance(model, Sam | EfficientSam) else {}
 
 
 def save_pictures(directory: Path, pictures: Mapping[str, np.ndarray]) -> None:

@@ -19,7 +19,7 @@ def test_a_padded_image_keeps_its_aspect_ratio():
 
 
 def test_a_stretched_image_fills_the_frame():
-    """A ramp along x: bilinear samples at (i + 0.5) * 32 / 16 - 0.5, without antialias, so halfway between two pixels."""
+    """A ramp along x, sampled bilinearly at (i + 0.5) * 32 / 16 - 0.5 without antialias: between two pixels."""
     framing = Framing.of((8, 32), SIDE, "stretch")
     frame = framing.pixels(np.broadcast_to(np.arange(32, dtype=np.uint8)[None, :, None], (8, 32, 3)))
     assert frame.shape == (SIDE, SIDE, 3)
@@ -36,7 +36,9 @@ def test_points_scale_with_the_image(fit, scale):
 
 @pytest.mark.parametrize("image", [(8, 32), (48, 12)])
 def test_stretched_masks_come_back_at_the_size_of_the_image(image):
-    """Cubic interpolation is exact on ramps away from the edges: low-resolution pixel centres scale with the image."""
+    """A ramp at place p = (i + 0.5) * 16 / size - 0.5 of fraction t, off the edges: the cubic kernel of a = -0.75,
+    PyTorch's, gives p + (2 a + 1) t (1 - t) (2 t - 1), the sum of its four weights times their places.
+    """
     low = 16
     rows, columns = np.mgrid[:low, :low].astype(np.float32)
     masks = np.asarray(Framing.of(image, SIDE, "stretch").masks(np.stack([rows, columns])))
@@ -44,7 +46,9 @@ def test_stretched_masks_come_back_at_the_size_of_the_image(image):
     for axis, (mask, size) in enumerate(zip(masks, image, strict=True)):
         place = (np.arange(size) + 0.5) * low / size - 0.5
         inside = (place >= 1) & (place <= low - 2)
-        expected = np.expand_dims(place[inside], 1 - axis)
+        t = place % 1
+        ramp = place - 0.5 * t * (1 - t) * (2 * t - 1)
+        expected = np.expand_dims(ramp[inside], 1 - axis)
         found = mask.compress(inside, axis)
         np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-4)
 

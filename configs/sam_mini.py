@@ -1,14 +1,14 @@
-"""sam_mini, second of two stages: promptable training at its own 256 px, makes the mini teacher that is shipped.
+"""sam_mini, last of three stages: promptable training at its own 256 px, makes the mini teacher that is shipped.
 
 Paper: Kirillov et al. 2023, "Segment Anything", app. A (losses, prompts), at a size for CPUs.
-Command: sadist train configs/sam_mini_128.py; sadist train configs/sam_mini.py
+Command: sadist train configs/sam_mini_64.py; sadist train configs/sam_mini_128.py; sadist train configs/sam_mini.py
 Hardware and number: see sadist_jax/weights/sam_mini.md, the card of the shipped weights.
 """
 
 import dataclasses
 
-from sam_mini_128 import config as first_stage
-from sam_mini_128 import data
+from sam_mini_64 import config as first_stage
+from sam_mini_64 import data, method
 
 from sadist_jax.train.run import Run
 from sadist_jax.train.start import Start
@@ -19,10 +19,11 @@ def config() -> Run:
     return dataclasses.replace(
         first,
         name="sam_mini",
-        data=data(256, 256),
-        steps=1000,
+        method=method(rounds=3),
+        data=data(256, 256, 0.001),
+        steps=1500,
         global_batch=8,
-        seed=1,
-        optim=dataclasses.replace(first.optim, lr=5e-4, warmup=50),
+        seed=2,
+        optim=dataclasses.replace(first.optim, lr=5e-4, warmup=50, final=0.0),
         starts=(Start(".*", "runs/sam_mini_128"),),
     )

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sadist_jax.codecs import geometry
@@ -39,7 +38,7 @@ class Framing:
         """
         if self.fit == "pad":
             return geometry.pad_to_square(geometry.resize_image(image, self.content), self.side)
-        return np.asarray(resize(jnp.asarray(image, jnp.float32), self.content))
+        return geometry.resize_without_antialias(image, self.content)
 
     def points(self, xy: np.ndarray) -> np.ndarray:
         """(..., 2) xy pixels of the original -> of the frame, float32."""

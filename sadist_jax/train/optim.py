@@ -9,16 +9,19 @@ where m_p = layer_decay ** (depth from the top) * multipliers, d_p is 1 or 0, an
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from sadist_jax import tree
 from sadist_jax.errors import BadInput
 from sadist_jax.typing import Array, Params
+
+MUON_RMS = 0.2
 
 _EMBEDDING = re.compile(r"(?:.*\.)?(?:patch_embed|pos_embed|cls_token|mask_token|register_tokens)(?:\..*)?")
 _BLOCK = re.compile(r"((?:.*\.)?)blocks\.(\d+)\..*")
@@ -40,6 +43,8 @@ class Optim:
       multipliers: (pattern, factor of the learning rate) pairs; where several match, they multiply.
       clip_norm: upper bound of the gradient's global norm; None for none.
       accumulate: micro-batches per step; the step equals the one of the full batch.
+      muon: patterns of matrices whose momentum is orthogonalised instead of scaled by Adam (Jordan et al. 2024, Muon),
+        and has the size of Adam's updates, 0.2 a number (Liu et al. 2025, arXiv:2502.16982): `lr` means the same.
       ema: decay of an average of the parameters, kept from the first step on; None for none.
     """
 
@@ -59,6 +64,7 @@ class Optim:
     multipliers: tuple[tuple[str, float], ...] = ()
     clip_norm: float | None = None
     accumulate: int = 1
+    muon: tuple[str, ...] = ()
     ema: float | None = None
 
 
@@ -162,6 +168,21 @@ def _scale_at_step(at: Callable[[Array], Array], factors: Mapping[str, float]) -
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _direction(spec: Optim, params: Params) -> optax.GradientTransformation:
+    """Where to go from the gradient, before decay and learning rate: Adam's direction, or Muon's."""
+    if not spec.muon:
+        return optax.scale_by_adam(spec.b1, spec.b2, spec.eps)
+    chosen = tree.select(params, spec.muon)
+    if odd := sorted(name for name, leaf in tree.flatten(params).items() if name in chosen and len(leaf.shape) != 2):
+        raise BadInput("optim.muon matches leaves that are no matrices; leave them out:\n" + "\n".join(odd))
+    # a rate of -1 leaves the direction as it is: decay and rate come later in the chain
+    parts: dict[Hashable, optax.GradientTransformation] = {
+        "adam": optax.scale_by_adam(spec.b1, spec.b2, spec.eps),
+        "muon": optax.contrib.muon(-1.0, eps=spec.eps, consistent_rms=MUON_RMS),
+    }
+    return optax.partition(parts, tree.map_named(lambda name, _: "muon" if name in chosen else "adam", params))
+
+
 def build(
     spec: Optim, steps: int, params: Params, names: Iterable[str] | None = None
 ) -> optax.GradientTransformationExtraArgs:
@@ -171,7 +192,7 @@ def build(
       BadInput: a pattern that matches nothing, or a layer decay without one stack of blocks.
     """
     parts = [] if spec.clip_norm is None else [optax.clip_by_global_norm(spec.clip_norm)]
-    parts.append(optax.scale_by_adam(spec.b1, spec.b2, spec.eps))
+    parts.append(_direction(spec, params))
     decay_mask = decayed(spec, params)
     if spec.weight_decay:
         parts.append(optax.add_decayed_weights(spec.weight_decay, decay_mask))

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import jax
@@ -144,3 +145,26 @@ def test_the_average_follows_the_updated_parameters():
     _, opt_state = tx.update({"w": jnp.ones((2, 2))}, opt_state, params, step=jnp.int32(0))
     np.testing.assert_allclose(optim.average(opt_state)["w"], 0.75 * 3.0 + 0.25 * 2.5, rtol=1e-6)
     assert optim.average(optim.build(Optim(), 10, params).init(params)) is None
+
+
+def test_muon_moves_a_matrix_along_its_polar_factor_with_adams_size_and_leaves_the_rest_to_adam():
+    rng, name = np.random.default_rng(0), "image_encoder.blocks.0.attn.qkv.weight"
+    grads = tree.map_named(lambda _, p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), PARAMS)
+    plain = Optim(lr=0.1, schedule="constant")
+    before = tree.flatten(PARAMS)
+    adam, muon = (one_step(s, grads)[0] for s in (plain, dataclasses.replace(plain, muon=(r".*qkv\.weight",))))
+    step = np.asarray(muon[name] - before[name])
+    left, _, right = np.linalg.svd(np.asarray(tree.flatten(grads)[name]), full_matrices=False)
+    # Liu et al. 2025, eq. 4: 0.2 sqrt(max(rows, columns)) times the polar factor, so its mean square is Adam's
+    expected = -0.1 * 0.2 * 3 * left @ right
+    # five Newton-Schulz iterations bring singular values near 1, not to it
+    assert np.corrcoef(step.ravel(), expected.ravel())[0, 1] > 0.97
+    assert 0.7 < np.linalg.norm(step) / np.linalg.norm(expected) < 1.2
+    for other in before:
+        if not other.endswith("qkv.weight"):
+            np.testing.assert_array_equal(muon[other], adam[other])
+
+
+def test_muon_is_for_matrices():
+    with pytest.raises(BadInput, match=r"no matrices.*\n.*norm1\.weight"):
+        optim.build(Optim(muon=(r".*norm1\.weight",)), 10, PARAMS)

@@ -1,0 +1,71 @@
+"""sam_mini, first of three stages: promptable training at 64 px, where a step costs a sixteenth.
+
+Paper: Kirillov et al. 2023, "Segment Anything", app. A (losses, prompts), at a size for CPUs.
+Command: python benchmarks/mini_teacher_data.py --coco200 DIR --out data/sam_mini
+         sadist train configs/sam_mini_64.py
+Hardware and number: see sadist_jax/weights/sam_mini.md, the card of the shipped weights.
+Data: half generated scenes with surfaces and outlines of photos, half 26 COCO photos with panoptic segments; all of the
+photos may be redistributed. Next: configs/sam_mini_128.py.
+"""
+
+from sadist_jax.data.coco_panoptic import CocoPanoptic
+from sadist_jax.data.folder import Folder
+from sadist_jax.data.mix import Mix
+from sadist_jax.data.promptable_frames import PromptableFrames
+from sadist_jax.data.scene_source import SceneSource
+from sadist_jax.methods.clicks import Clicks
+from sadist_jax.methods.promptable import Promptable
+from sadist_jax.models.sam import Sam
+from sadist_jax.train.checkpoint import CheckpointSpec
+from sadist_jax.train.log import LogSpec
+from sadist_jax.train.optim import Optim
+from sadist_jax.train.run import Data, Run
+
+DATA = "data/sam_mini"
+# SAM's 0.25 makes a logit positive only where a pixel is more likely than 3 to 1 to belong to the object: the masks of
+# a small model, which is never that sure, come out too small. IoU is best served by a little below 1 to 1.
+FOCAL_ALPHA = 0.6
+MATRICES = (
+    r"image_encoder\.blocks\.\d+\.(attn|mlp)\.\w+\.weight",
+    r"mask_decoder\.transformer\..*(_proj|lin[12])\.weight",
+)
+
+
+def data(side: int, scene_side: int, min_share: float) -> Data:
+    """The mixture, in frames of `side` pixels; scenes are generated at `scene_side` pixels.
+
+    min_share: objects that cover less of the frame are left out.
+    """
+    coco = CocoPanoptic(f"{DATA}/panoptic.json", f"{DATA}/panoptic", f"{DATA}/coco")
+    photos = Mix(((coco, 26.0), (Folder(f"{DATA}/photos"), 13.0)))
+    scenes = SceneSource(scene_side, count=1_000_000, photos=photos)
+    # crops of up to twice the frame: what the model learns at a small side it then knows at the next one
+    frames = PromptableFrames(side, instances=6, jitter=(0.7, 2.0), flip=True, min_area=int(min_share * side * side))
+    return Data(Mix(((scenes, 1.0), (coco, 1.0))), frames, workers=1)
+
+
+def method(rounds: int) -> Promptable:
+    clicks = Clicks(rounds=rounds, quiet_rounds=0)
+    return Promptable(Sam.mini(), clicks, focal_alpha=FOCAL_ALPHA, pooled_weight=1.0, remat=False)
+
+
+def config() -> Run:
+    return Run(
+        name="sam_mini_64",
+        method=method(rounds=3),
+        data=data(64, 96, 0.004),
+        steps=2000,
+        global_batch=32,
+        optim=Optim(
+            lr=1e-3,
+            warmup=200,
+            final=0.2,
+            b2=0.98,
+            weight_decay=0.05,
+            no_decay=(".*pos_embed", ".*rel_pos_[hw]"),
+            clip_norm=1.0,
+            muon=MATRICES,
+        ),
+        checkpoint=CheckpointSpec(every=250),
+        log=LogSpec(every=25),
+    )

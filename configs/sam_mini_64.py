@@ -1,15 +1,16 @@
 """sam_mini, first of three stages: promptable training at 64 px, where a step costs a sixteenth.
 
 Paper: Kirillov et al. 2023, "Segment Anything", app. A (losses, prompts), at a size for CPUs.
-Command: python benchmarks/mini_teacher_data.py --coco200 DIR --out data/sam_mini
-         sadist train configs/sam_mini_64.py
-Hardware and number: see sadist_jax/weights/sam_mini.md, the card of the shipped weights.
-Data: half generated scenes with surfaces and outlines of photos, half 26 COCO photos with panoptic segments; all of the
-photos may be redistributed. Next: configs/sam_mini_128.py.
+Command: sadist train configs/sam_mini_64.py, on what benchmarks/mini_teacher_data.py collects in data/sam_mini
+Hardware and number: see sadist_jax/weights/sam_mini.md, the card of the shipped weights. Next: configs/sam_mini_128.py.
+Data: generated scenes with surfaces and outlines of photos (four tenths), regions of even colour in 65 photos (four
+  tenths), and what people outlined in 38 of them (two tenths); all of the photos may be redistributed.
 """
 
+from sadist_jax.data.coco_instances import CocoInstances
 from sadist_jax.data.coco_panoptic import CocoPanoptic
 from sadist_jax.data.folder import Folder
+from sadist_jax.data.label_maps import LabelMaps
 from sadist_jax.data.mix import Mix
 from sadist_jax.data.promptable_frames import PromptableFrames
 from sadist_jax.data.scene_source import SceneSource
@@ -36,12 +37,14 @@ def data(side: int, scene_side: int, min_share: float) -> Data:
 
     min_share: objects that cover less of the frame are left out.
     """
-    coco = CocoPanoptic(f"{DATA}/panoptic.json", f"{DATA}/panoptic", f"{DATA}/coco")
-    photos = Mix(((coco, 26.0), (Folder(f"{DATA}/photos"), 13.0)))
+    segments = CocoPanoptic(f"{DATA}/panoptic.json", f"{DATA}/panoptic", f"{DATA}/coco")
+    instances = CocoInstances(f"{DATA}/tiny.json", f"{DATA}/tiny")
+    regions = LabelMaps(f"{DATA}/regions/images", f"{DATA}/regions/maps", ignore=(0,))
+    photos = Mix(((segments, 26.0), (instances, 12.0), (Folder(f"{DATA}/photos"), 27.0)))
     scenes = SceneSource(scene_side, count=1_000_000, photos=photos)
     # crops of up to twice the frame: what the model learns at a small side it then knows at the next one
     frames = PromptableFrames(side, instances=6, jitter=(0.7, 2.0), flip=True, min_area=int(min_share * side * side))
-    return Data(Mix(((scenes, 1.0), (coco, 1.0))), frames, workers=1)
+    return Data(Mix(((scenes, 4.0), (regions, 4.0), (segments, 1.4), (instances, 0.6))), frames, workers=1)
 
 
 def method(rounds: int) -> Promptable:

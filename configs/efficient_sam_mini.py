@@ -27,6 +27,7 @@ from sadist_jax.train.optim import Optim
 from sadist_jax.train.run import Data, Run
 from sadist_jax.train.start import Start
 
+FOCAL_ALPHA = 0.6  # as in configs/sam_mini_64.py, where the reason stands
 SAME = (
     r"image_encoder\.neck\.[123]|prompt_encoder\.pe_layer|mask_decoder\.(?:iou_token|mask_tokens|transformer(?!.*mlp))"
 )
@@ -54,7 +55,13 @@ def config(pretrained: str | None = "runs/sami_mini") -> Run:
     encoder = () if pretrained is None else (Start(r"image_encoder\.((?!neck).*)", pretrained, "student."),)
     return Run(
         name="efficient_sam_mini",
-        method=Promptable(EfficientSam.mini(), Clicks(rounds=2, quiet_rounds=0), multimask="always", remat=False),
+        method=Promptable(
+            EfficientSam.mini(),
+            Clicks(rounds=2, quiet_rounds=0),
+            multimask="always",
+            focal_alpha=FOCAL_ALPHA,
+            remat=False,
+        ),
         data=Data(scenes(), PromptableFrames(128, instances=4, jitter=(1.0, 2.0), flip=True)),
         steps=1000,
         global_batch=16,

@@ -44,7 +44,7 @@ from sadist_jax.train.log import LogSpec
 from sadist_jax.train.run import Run
 from sadist_jax.train.start import PARAMS
 
-SAMI_STEPS, TUNING_STEPS = 100, 60  # with --scale 1
+SAMI_STEPS, TUNING_STEPS = 200, 80  # with --scale 1
 SCENES, OBJECTS = 24, 4  # to compare on: scenes, and objects asked for in each
 REPEATS = 9  # of a timing
 KINDS = {"box": "box", "random_1": "1 click", "random_3": "3 clicks"}

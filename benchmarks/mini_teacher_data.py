@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--wallpapers", type=Path, required=True, help="folder with the two packages, unpacked")
     parser.add_argument("--out", type=Path, default=Path("data/sam_mini"))
     args = parser.parse_args()
+    if args.out.exists():
+        parser.error(f"{args.out} exists; delete it or choose another --out")
     (args.out / "photos").mkdir(parents=True)
     print(
         f"{write_panoptic(args.coco200, args.out)} COCO photos with segments, "

@@ -1,4 +1,4 @@
-"""sam_mini, second of three stages: promptable training at 128 px, where a step costs a quarter.
+"""sam_mini, second of three stages: promptable training at 128 px, a quarter of its own pixels.
 
 Paper: Kirillov et al. 2023, "Segment Anything", app. A (losses, prompts), at a size for CPUs.
 Command: sadist train configs/sam_mini_64.py; sadist train configs/sam_mini_128.py

@@ -1,4 +1,4 @@
-"""sam_mini, first of three stages: promptable training at 64 px, where a step costs a sixteenth.
+"""sam_mini, first of three stages: promptable training at 64 px, a sixteenth of its own pixels.
 
 Paper: Kirillov et al. 2023, "Segment Anything", app. A (losses, prompts), at a size for CPUs.
 Command: sadist train configs/sam_mini_64.py, on what benchmarks/mini_teacher_data.py collects in data/sam_mini

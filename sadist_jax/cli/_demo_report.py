@@ -13,7 +13,7 @@ from sadist_jax.train.run import Run, as_json
 
 TEACHER_NOTE = (
     "The students' photos and scenes were held out from the students only: sam_mini was trained on scenes of the same "
-    "generator, with surfaces of all of these photos."
+    "generator, with surfaces of all of these photos, and on regions of the photos themselves."
 )
 
 

@@ -24,16 +24,19 @@ class Clicks:
     rounds: times the mask is predicted; SAM: 11, one start, eight new clicks and two without a new click.
     quiet_rounds: rounds without a new click, in which only the mask feedback changes: the last one, and others at
       random places (SAM: 2). Taken as `rounds - 1` where there are fewer rounds.
-    box_probability: chance that the start is a box (noisy), else a click uniform in the object (SAM: 0.5).
+    box_probability: chance that the start is a box, else a click uniform in the object (SAM: 0.5).
+    box_noise: standard deviation of a box's coordinates, as a share of its side, to a maximum of 20 pixels of a frame
+      of 1024 (SAM: 0.1). Who will ask with tight boxes gets better masks from a model that knows that they are.
     """
 
     rounds: int = 11
     quiet_rounds: int = 2
     box_probability: float = 0.5
+    box_noise: float = points.BOX_NOISE_SCALE
 
     def __post_init__(self):
-        if self.rounds < 1 or self.quiet_rounds < 0:
-            raise ValueError(f"rounds must be 1 or more and quiet_rounds not negative, got {self}")
+        if self.rounds < 1 or self.quiet_rounds < 0 or self.box_noise < 0:
+            raise ValueError(f"rounds must be 1 or more, quiet_rounds and box_noise not negative, got {self}")
 
     @property
     def slots(self) -> int:
@@ -70,7 +73,8 @@ class Clicks:
         is_box = jax.random.bernoulli(choose, self.box_probability)
         xy, _ = points.sample_in_mask(place, target)
         side = target.shape[-2] * scale
-        corners = points.jitter_box(shake, box, size, cap=points.BOX_NOISE_CAP * side / SAM_SIDE).reshape(2, 2)
+        cap = points.BOX_NOISE_CAP * side / SAM_SIDE
+        corners = points.jitter_box(shake, box, size, self.box_noise, cap).reshape(2, 2)
         slots = jnp.zeros((self.slots, 2)).at[:2].set(corners).at[2].set(to_frame(xy, scale))
         kinds = jnp.where(
             is_box, jnp.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, EMPTY]), jnp.array([EMPTY, EMPTY, FOREGROUND])

@@ -70,6 +70,14 @@ def test_a_box_start_takes_the_first_two_slots_with_noise_of_a_tenth_of_its_side
     np.testing.assert_allclose(corners.mean(0), box, atol=0.2)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_the_noise_of_a_box_is_a_share_of_its_side(noise):
+    user, box = Clicks(1, 0, 1.0, box_noise=noise), jnp.array([10.0, 20.0, 50.0, 40.0])
+    start = jax.vmap(lambda k: user.start(k, np.ones((32, 32), bool), box, jnp.array([64, 64]), 2)[0])
+    corners = np.asarray(start(jax.random.split(KEY, 400))[:, :2]).reshape(400, 4)
+    np.testing.assert_allclose(corners.std(0), noise * np.array([40, 20, 40, 20]), rtol=0.15, atol=1e-6)
+
+
 def test_half_of_the_starts_are_boxes():
     starts = jax.vmap(lambda k: Clicks(3, 0).start(k, PIXEL, BOX, jnp.array([16, 16]), 2)[2])
     assert starts(jax.random.split(KEY, 400)).mean() == pytest.approx(0.5, abs=0.1)

@@ -1,8 +1,8 @@
-"""sam_mini, second of three stages: promptable training at 128 px, a quarter of its own pixels.
+"""sam_mini, second of four stages: promptable training at 128 px, a quarter of its own pixels.
 
 Paper: Kirillov et al. 2023, "Segment Anything", app. A (losses, prompts), at a size for CPUs.
 Command: sadist train configs/sam_mini_64.py; sadist train configs/sam_mini_128.py
-Hardware and number: see sadist_jax/weights/sam_mini.md, the card of the shipped weights. Next: configs/sam_mini.py.
+Hardware and number: see sadist_jax/weights/sam_mini.md, the card of the shipped weights. Next: configs/sam_mini_256.py.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""sam_mini, first of three stages: promptable training at 64 px, a sixteenth of its own pixels.
+"""sam_mini, first of four stages: promptable training at 64 px, a sixteenth of its own pixels.
 
 Paper: Kirillov et al. 2023, "Segment Anything", app. A (losses, prompts), at a size for CPUs.
 Command: sadist train configs/sam_mini_64.py, on what benchmarks/mini_teacher_data.py collects in data/sam_mini
@@ -32,18 +32,22 @@ MATRICES = (
 )
 
 
-def data(side: int, scene_side: int, min_share: float) -> Data:
+def data(
+    side: int, scene_side: int, min_share: float, *, objects: int = 6, jitter: tuple[float, float] = (0.7, 2.0)
+) -> Data:
     """The mixture, in frames of `side` pixels; scenes are generated at `scene_side` pixels.
 
     min_share: objects that cover less of the frame are left out.
+    objects: of a photo, at most.
+    jitter: sizes of a photo in frames; above 1: what the model learns at a small side it then knows at the next one.
     """
     segments = CocoPanoptic(f"{DATA}/panoptic.json", f"{DATA}/panoptic", f"{DATA}/coco")
     instances = CocoInstances(f"{DATA}/tiny.json", f"{DATA}/tiny")
     regions = LabelMaps(f"{DATA}/regions/images", f"{DATA}/regions/maps", ignore=(0,))
     photos = Mix(((segments, 26.0), (instances, 12.0), (Folder(f"{DATA}/photos"), 27.0)))
     scenes = SceneSource(scene_side, count=1_000_000, photos=photos)
-    # crops of up to twice the frame: what the model learns at a small side it then knows at the next one
-    frames = PromptableFrames(side, instances=6, jitter=(0.7, 2.0), flip=True, min_area=int(min_share * side * side))
+    least = int(min_share * side * side)
+    frames = PromptableFrames(side, instances=objects, jitter=jitter, flip=True, min_area=least)
     return Data(Mix(((scenes, 4.0), (regions, 4.0), (segments, 1.4), (instances, 0.6))), frames, workers=1)
 
 

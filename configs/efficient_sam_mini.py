@@ -14,6 +14,7 @@ leaves SAMI out.
 
 import re
 
+from sam_mini_64 import FOCAL_ALPHA
 from sami_mini import scenes
 
 from sadist_jax import pretrained as files
@@ -27,7 +28,6 @@ from sadist_jax.train.optim import Optim
 from sadist_jax.train.run import Data, Run
 from sadist_jax.train.start import Start
 
-FOCAL_ALPHA = 0.6  # as in configs/sam_mini_64.py, where the reason stands
 SAME = (
     r"image_encoder\.neck\.[123]|prompt_encoder\.pe_layer|mask_decoder\.(?:iou_token|mask_tokens|transformer(?!.*mlp))"
 )

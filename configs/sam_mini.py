@@ -4,8 +4,8 @@ Paper: Kirillov et al. 2023, "Segment Anything", app. A (losses, prompts), at a 
 Command: sadist train configs/sam_mini_64.py; the same with sam_mini_128.py, sam_mini_256.py and sam_mini.py
 Hardware and number: see sadist_jax/weights/sam_mini.md, the card of the shipped weights.
 
-Ours: what a small decoder learns last is where exactly a box is. Twelve objects share one pass of the encoder, four
-fifths of them start with a box, and hardly a shaken one, since masks that spill over the box were the largest error.
+Ours: twelve objects share one pass of the encoder; four fifths of them start with a box, and hardly a shaken one, since
+the masks that the stage before makes of small objects spill over the box. No pooled loss.
 """
 
 import dataclasses

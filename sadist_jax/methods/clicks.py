@@ -26,7 +26,7 @@ class Clicks:
       random places (SAM: 2). Taken as `rounds - 1` where there are fewer rounds.
     box_probability: chance that the start is a box, else a click uniform in the object (SAM: 0.5).
     box_noise: standard deviation of a box's coordinates, as a share of its side, to a maximum of 20 pixels of a frame
-      of 1024 (SAM: 0.1). Who will ask with tight boxes gets better masks from a model that knows that they are.
+      of 1024 (SAM: 0.1). 0: tight boxes.
     """
 
     rounds: int = 11

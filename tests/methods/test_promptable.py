@@ -186,9 +186,10 @@ def test_the_starting_box_is_that_of_the_full_size_mask(monkeypatch):
         return decode(self, params, embedding, prompts, tokens)
 
     monkeypatch.setattr(Given, "decode", spy)
-    monkeypatch.setattr("sadist_jax.ops.points.BOX_NOISE_CAP", 0.0)
     with jax.disable_jit():
-        method(clicks=Clicks(1, 0, box_probability=1.0)).loss(parameters(), {}, {}, batch(masks=masks), KEY, 0)
+        method(clicks=Clicks(1, 0, box_probability=1.0, box_noise=0.0)).loss(
+            parameters(), {}, {}, batch(masks=masks), KEY, 0
+        )
     assert np.unique(np.asarray(seen[0][:, :, :2]).reshape(4, 4), axis=0).tolist() == [[5, 4, 10, 11]]
 
 

@@ -27,7 +27,7 @@ def config() -> Run:
         name="sam_mini",
         method=dataclasses.replace(third.method, pooled_weight=0.0, clicks=CLICKS),
         data=data(256, 256, 0.0003, objects=12, jitter=(0.6, 1.4)),
-        steps=900,
+        steps=2200,
         seed=3,
         optim=dataclasses.replace(third.optim, lr=6e-4, warmup=10),
         starts=(Start(".*", "runs/sam_mini_256"),),

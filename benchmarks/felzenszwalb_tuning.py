@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.felzenszwalb import Felzenszwalb
 from sadist_jax.data.bsds import Bsds
 from sadist_jax.data.sample import Sample
+from sadist_jax.errors import BadInput
 from sadist_jax.evals.promptable import PromptedMasks, Record
 
 SCALES, MIN_SIZES = (30, 60, 100, 200, 300, 400, 600), (20, 50, 200)
@@ -33,7 +34,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="use every n-th image (default: all)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/felzenszwalb_tuning.md"))
     args = parser.parse_args()
-    reader = Bsds(str(args.bsds / "images/val"), str(args.bsds / "groundTruth/val")).open()
+    try:
+        reader = Bsds(str(args.bsds / "images/val"), str(args.bsds / "groundTruth/val")).open()
+    except BadInput as error:
+        parser.error(str(error))
     samples = [reader[i] for i in range(0, len(reader), args.every)]
     scores = tune(samples)
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,9 @@
 
 * COCO photos under CC BY, CC BY-SA or without known restrictions (annotations CC BY 4.0): 26 of train2017 with
   panoptic segments, which `permissive_licence_images.json` of the data set lists, and the 12 of tinycoco, with
-  instances, that are not among those 200.
+  instances, that are not among those 200. coco200 is 200 photos of COCO 2017 (100 of train2017), with
+  images/<split>/ and panoptic_segmentation/annotations as COCO publishes them; tinycoco is 38 photos of COCO with an
+  instances JSON. The card of sam_mini lists the ids that were used.
 * 13 photos that come inside scikit-image and scikit-learn (public domain, CC0, CC BY) and 14 of Debian's
   lomiri-wallpapers (CC0, CC BY 4.0, CC BY-SA 3.0 and 4.0), without masks.
 * regions of all of these photos by Felzenszwalb and Huttenlocher 2004 at three scales, as label maps: the few masks
@@ -51,6 +53,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"{args.out} exists; delete it or choose another --out")
+    needed = [args.coco200 / "permissive_licence_images.json", args.tinycoco, args.wallpapers]
+    if missing := [str(path) for path in needed if not path.exists()]:
+        parser.error(f"there is no {', no '.join(missing)}; give the folders that hold the data")
     (args.out / "photos").mkdir(parents=True)
     print(
         f"{write_panoptic(args.coco200, args.out)} COCO photos with segments, "

@@ -10,8 +10,11 @@ fine-tuned on the same photos with their masks, for equally many steps on the sa
 for the regions of BSDS500 test. Prompt encoder and mask decoder start from sam_mini's in all of them.
 
 Differences are paired by object and averaged over seeds; their 95 % intervals come from drawing images with
-replacement. "Drift" is how far the mean loss of a run's last tenth is below that of the tenth before, of it: near 0
-where the curve is flat. Research-only photos: the weights are for this comparison and are not shipped.
+replacement: they are about these seeds, and how much seeds differ is beside them. "Drift" is how far the mean loss of a
+run's last tenth is below that of the tenth before, of it. Since the learning rate has nearly reached 0 by then, a small
+one says that the run has ended, not that a longer one would not be better. Students are trained on padded frames and
+asked on stretched photos, as a Predictor shows an EfficientSAM them, all alike. Research-only photos: the weights are
+for this comparison and are not shipped.
 Writes OUT.json and OUT.md, benchmarks/results/sami_vs_mae by default.
 """
 
@@ -19,7 +22,6 @@ import argparse
 import dataclasses
 import datetime
 import json
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 
 import sadist_jax
+from benchmarks.machine import available
 from benchmarks.mini_teacher_card import evenly_spaced, kinds_of, words
 from sadist_jax.cli import use_compilation_cache
 from sadist_jax.cli.demo import refuse_other_length
@@ -117,9 +120,10 @@ def main() -> None:
             records[start, seed] = measured(plan, plan.tuned(start, seed))
     result = {
         "command": f"python -m benchmarks.sami_vs_mae --bsds DIR --coco200 DIR --seeds {plan.seeds} "
-        f"--pretraining {plan.pretraining} --tuning {plan.tuning}",
+        f"--pretraining {plan.pretraining} --tuning {plan.tuning}"
+        + ("" if plan.limit is None else f" --limit {plan.limit}"),
         "date": datetime.date.today().isoformat(),
-        "machine": f"{len(os.sched_getaffinity(0))} cores",
+        "machine": f"{available()} cores",
         "images": len(set(images_of(records[SAMI, 0]))),
         "objects": len(records[SAMI, 0]),
         "batch": {"pretraining": plan.pretrained(SAMI, 0).global_batch, "tuning": plan.tuned(SAMI, 0).global_batch},
@@ -233,7 +237,13 @@ def render(result: Mapping[str, Any]) -> str:
         ends = f"{row['low']:+.3f} to {row['high']:+.3f}"
         names = f"{row['a']} − {row['b']} | {words(row['kind'])}"
         lines.append(f"| {names} | {row['mean']:+.3f} | {ends} | {signed(row['each'], '+.3f')} |")
-    lines += ["", "| curve | drift of the loss over the last tenth, each seed |", "|---|---|"]
+    lines += [
+        "",
+        "Intervals come from drawing images, for these seeds; the last column shows what another seed changes.",
+        "",
+        "| curve | drift of the loss over the last tenth, each seed |",
+        "|---|---|",
+    ]
     lines += [f"| {name} | {signed(each, '+.1%')} |" for name, each in result["drift"].items()]
     return "\n".join(lines) + "\n"
 

@@ -6,10 +6,12 @@ Hardware: two CPU cores; metrics.jsonl has the speed.
 Number: mean IoU at the first and at the second answer on the training scenes, `iou_first` and `iou_last` in
   metrics.jsonl; not measured yet at these settings.
 
-Ours: 2 rounds, three masks in every round; frames of 128 px, half of the model's own side, for speed. `sadist demo`
-makes 80 of the steps. Prompt encoder and mask decoder start from sam_mini's, which have the same sizes under other
-names; EfficientSAM's activations and norms differ, so they must be trained all the same. `config(pretrained=None)`
-leaves SAMI out.
+Ours: 2 rounds, three masks in every round; frames of 128 px, half of the model's own side, for speed; focal alpha 0.6;
+random scales and flips (the paper: no augmentation), padded frames, where the predictor of an EfficientSAM stretches;
+cosine schedule (the paper: linear), learning rate 1e-3 (4e-4), gradient norm clipped to 1. `sadist demo` makes 80 of
+the steps. Prompt encoder and mask decoder start from sam_mini's, which have the same sizes under other names;
+EfficientSAM's activations and norms differ, so they must be trained all the same. `config(pretrained=None)` leaves SAMI
+out.
 """
 
 import re

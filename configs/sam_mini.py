@@ -1,8 +1,8 @@
-"""sam_mini, last of four stages: many objects of a photo, one answer each; makes the mini teacher that is shipped.
+"""sam_mini, last of four stages: many objects of a photo, one answer each. The mini teacher as we would train it anew.
 
 Paper: Kirillov et al. 2023, "Segment Anything", app. A (losses, prompts), at a size for CPUs.
 Command: sadist train configs/sam_mini_64.py; the same with sam_mini_128.py, sam_mini_256.py and sam_mini.py
-Hardware and number: see sadist_jax/weights/sam_mini.md, the card of the shipped weights.
+Hardware and number: see sadist_jax/weights/sam_mini.md, the card of the shipped weights, which took more stages.
 
 Ours: twelve objects share one pass of the encoder; four fifths of them start with a box, and hardly a shaken one, since
 the masks that the stage before makes of small objects spill over the box. No pooled loss.

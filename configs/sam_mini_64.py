@@ -23,8 +23,9 @@ from sadist_jax.train.optim import Optim
 from sadist_jax.train.run import Data, Run
 
 DATA = "data/sam_mini"
-# SAM's 0.25 makes a logit positive only where a pixel is more likely than 3 to 1 to belong to the object: the masks of
-# a small model, which is never that sure, come out too small. IoU is best served by a little below 1 to 1.
+# SAM-2's 0.25 (SAM names none) makes a logit positive only where a pixel is more likely than 3 to 1 to belong to the
+# object: the masks of a small model, which is never that sure, come out too small. IoU is best served by a little below
+# 1 to 1.
 FOCAL_ALPHA = 0.6
 MATRICES = (
     r"image_encoder\.blocks\.\d+\.(attn|mlp)\.\w+\.weight",

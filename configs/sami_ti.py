@@ -4,14 +4,15 @@ Paper: Xiong et al. 2023, "EfficientSAM", arXiv 2312.00863, sec. 3.2 and 4.1: 40
   betas 0.9 and 0.95, weight decay 0.05, 40 epochs of warm-up, cosine; mask ratio 0.75; decoder of 8 blocks of 512.
 Command: sadist train configs/sami_ti.py --data.source.root imagenet/train --starts.0.source sam_vit_h_4b8939.pth
 Hardware: 281 GFLOP an image, nearly all the teacher's (a formula, not a measurement): 144 EFLOP, 100 hours of one H100
-  at 40 % of its peak; the paper used V100s and names no hours.
+  at 40 % of its peak; the paper used V100s and names no hours. The batch of 4096 is for a pod; on one
+  GPU, --optim.accumulate 8 or more cuts it up and the step stays the same.
 Number: fine-tuned on ImageNet-1K, the paper's ViT-Ti reaches 76.8 top-1 (MAE 75.2); not reproduced here yet.
 
-The paper is silent on these, and this is what we chose: the teacher sees the student's 224 px crop (its eq. 1 feeds it
-the same N tokens), for which its 64 x 64 positions are shrunk bicubically to 14 x 14 and its relative positions
-linearly; `--method.teacher.side 1024` feeds it the enlarged crop instead, at its native size, and averages the 64 x 64
-features to 14 x 14; targets after the neck ('pre_neck' is the other reading) and not normalised; the student's
-positions are fixed sine-cosine as in MAE; bfloat16, no clipping.
+The paper is silent on these, and this is what we chose: the teacher sees the student's 224 px crop (the text before its
+eq. 1 feeds it the same N tokens), for which its 64 x 64 positions are shrunk bicubically to 14 x 14 and its relative
+positions linearly; `--method.teacher.side 1024` feeds it the enlarged crop instead, at its native size, and averages
+the 64 x 64 features to 14 x 14; targets after the neck ('pre_neck' is the other reading) and not normalised; the
+student's positions are fixed sine-cosine as in MAE; bfloat16, no clipping.
 """
 
 from sadist_jax.data.folder import Folder

@@ -9,7 +9,7 @@ every mask.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -89,13 +89,23 @@ def read_prompt(options: Options, hw: tuple[int, int]) -> Prompt:
     points = labels = box = None
     if options.point:
         clicks = [_numbers(text, "--point", "X,Y or X,Y,0", (2, 3)) for text in options.point]
-        points = check_points(np.array([click[:2] for click in clicks]), hw)
+        points = _within(options.photo, "--point", check_points, np.array([click[:2] for click in clicks]), hw)
         labels = np.array([click[2] if len(click) == 3 else 1 for click in clicks])
         if not np.isin(labels, (0, 1)).all():
             raise BadInput("the third number of --point is 1 (the object) or 0 (not the object)")
     if options.box:
-        box = check_box(np.array(_numbers(options.box, "--box", "X0,Y0,X1,Y1", (4,))), hw)
+        corners = np.array(_numbers(options.box, "--box", "X0,Y0,X1,Y1", (4,)))
+        box = _within(options.photo, "--box", check_box, corners, hw)
     return Prompt(points, labels, box, None if options.mask is None else _read_logits(options.mask))
+
+
+def _within(
+    photo: Path, option: str, check: Callable[..., np.ndarray], values: np.ndarray, hw: tuple[int, int]
+) -> np.ndarray:
+    try:
+        return check(values, hw)
+    except BadInput as error:
+        raise BadInput(f"{option} of {photo}: {error}; choose pixels inside it") from None
 
 
 def describe(prediction: Prediction, best: int) -> list[str]:

@@ -1,8 +1,8 @@
 """Zero-shot promptable segmentation: a simulated user boxes and clicks objects whose masks are known.
 
-Sources: Xiong et al. 2023, "EfficientSAM", Tab. 4: a tight box, one click, three clicks, the first at random in the
-object; Kirillov et al. 2023, "Segment Anything", app. D: clicks in the middle of the object and of the errors. Both
-score the most confident mask; the best mask of an answer is SAM's "oracle".
+Sources: Xiong et al. 2023, "EfficientSAM", sec. 4.3: a tight box, one click, three clicks, at random in the object;
+Kirillov et al. 2023, "Segment Anything", app. D: clicks in the middle of the object and of the errors. Both score the
+most confident mask; the best mask of an answer is SAM's "oracle".
 """
 
 import hashlib
@@ -48,10 +48,11 @@ class PromptedMasks:
 
     box: whether to ask with boxes.
     clicks: how many, one after the other; each answer is scored. After the first, a click goes where the last answer
-      was wrong (missed: label 1, wrongly taken: label 0). A user to whom nothing is wrong stops: the score stays.
-    placements: where clicks are put. "random": uniformly, in the object and then in the wrong pixels (EfficientSAM; how
-      it placed the second and third click is not stated, SAM's training does so). "farthest": from the boundary of the
-      object, then of the wrong region (SAM).
+      was wrong (missed: label 1, wrongly taken: label 0), unless it is placed "inside". A user to whom nothing is wrong
+      stops: the score stays.
+    placements: where clicks are put. "inside": uniformly in the object, all of them, whatever the answers were
+      (EfficientSAM). "random": uniformly, in the object and then in the wrong pixels (as SAM is trained). "farthest":
+      from the boundary of the object, then of the wrong region (SAM).
     min_share: smaller objects are left out; of the image's area. Ours.
     per_image: at most so many objects, drawn at random, so that crowded images do not dominate; 0: all. Ours.
     seed: of the draws, which depend on it, the image's name and the object's position, and on nothing else: every
@@ -65,7 +66,7 @@ class PromptedMasks:
 
     box: bool = True
     clicks: int = 3
-    placements: tuple[Literal["random", "farthest"], ...] = ("random",)
+    placements: tuple[Literal["inside", "random", "farthest"], ...] = ("random",)
     min_share: float = 0.001
     per_image: int = 8
     seed: int = 0
@@ -139,6 +140,9 @@ class _User:
     def see(self, answer: Prediction) -> None:
         """Score the answer to the click, and decide on the next."""
         best, self.score = _score("", answer, self.target)
+        if self.placement == "inside":
+            self._add(prompts.sample_point(self.target, self.rng), 1, None)
+            return
         shown = answer.masks[best]
         if self.placement == "farthest":
             click = prompts.farthest_error_click(shown, self.target)
@@ -147,8 +151,11 @@ class _User:
         if click is None:
             self.ask = None
             return
-        self.points, self.labels = np.vstack([self.points, click[0]]), np.append(self.labels, np.int32(click[1]))
-        self.ask = Prompt(self.points, self.labels, mask=answer.low_res_logits[best][None])
+        self._add(*click, answer.low_res_logits[best][None])
+
+    def _add(self, point: np.ndarray, label: int, mask: np.ndarray | None) -> None:
+        self.points, self.labels = np.vstack([self.points, point]), np.append(self.labels, np.int32(label))
+        self.ask = Prompt(self.points, self.labels, mask=mask)
 
 
 class Clickable(Protocol):

@@ -142,16 +142,18 @@ class Promptable:
             feedback = jax.lax.stop_gradient(jnp.take_along_axis(logits, shown, 2)[:, :, 0])
             keys = _keys(jax.random.fold_in(correct_key, number), batch["index"], target.shape[1])
             correct = jax.vmap(
-                jax.vmap(self.clicks.correct, (0, 0, 0, None, None, 0, 0, None)), (0, 0, 0, 0, None, 0, 0, None)
+                jax.vmap(self.clicks.correct, (0, 0, 0, None, None, 0, 0, 0)), (0, 0, 0, 0, None, 0, 0, 0)
             )
             slots, labels = correct(keys, feedback > 0, target, valid, scale, slots, labels, add)
             true_iou = mask_iou(feedback > 0, target, where=valid[:, None])
             return (slots, labels, feedback), per_round | {"shown_iou": true_iou}
 
         numbers = jnp.arange(self.clicks.rounds)
+        quiet_keys = _keys(quiet_key, batch["index"], target.shape[1])
+        clicked = jnp.moveaxis(jax.vmap(jax.vmap(self.clicks.schedule))(quiet_keys), -1, 0)
         carry = (slots, labels, jnp.zeros(target.shape, jnp.float32))
         one_round = jax.checkpoint(one_round) if self.remat else one_round
-        _, rounds = jax.lax.scan(one_round, carry, (numbers, self.clicks.schedule(quiet_key)), unroll=not self.remat)
+        _, rounds = jax.lax.scan(one_round, carry, (numbers, clicked), unroll=not self.remat)
         return rounds
 
     def _decode(self, params, embedding, slots, labels, feedback, has_mask):

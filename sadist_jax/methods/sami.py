@@ -1,7 +1,7 @@
 """SAMI: masked image pretraining that reconstructs the features of SAM's encoder.
 
 Source: Xiong et al. 2023, "EfficientSAM: Leveraged Masked Image Pretraining for Efficient Segment Anything", sec. 3.2,
-eq. 1-3. With `Pixels`, `JointDecoder` and loss_on='masked' it is MAE (He et al. 2022) without a class token.
+eq. 1. With `Pixels`, `JointDecoder` and loss_on='masked' it is MAE (He et al. 2022) without a class token.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class Sami:
 
     mask_ratio: share of tokens that the student does not see (paper: 0.75; 0.5 and 0.85 in its ablation).
     distance: 'mse' (paper), or 'cosine' (its ablation, 0.4 to 0.7 points of top-1 worse).
-    loss_on: 'all' tokens (paper, eq. 3), or the 'masked' ones only, as MAE.
+    loss_on: 'all' tokens (paper, eq. 1), or the 'masked' ones only, as MAE.
 
     Parameters: student.* (the names of EfficientSAM's encoder below image_encoder), decoder.*; frozen: teacher.*.
     Batch: image uint8 (B, R, R, 3), R = student.image_size; index, weight (B,).

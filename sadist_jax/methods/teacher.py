@@ -10,6 +10,7 @@ from sadist_jax.models.vit_det import VitDet
 from sadist_jax.nn.layers import patchify
 from sadist_jax.nn.table import Table
 from sadist_jax.ops.pixels import normalize
+from sadist_jax.ops.precision import widen
 from sadist_jax.typing import Array, Float, Params, UInt8
 
 TARGET_EPS = 1e-6  # MAE's, for targets normalised per token
@@ -19,10 +20,11 @@ TARGET_EPS = 1e-6  # MAE's, for targets normalised per token
 class SamFeatures:
     """Features of SAM's image encoder, computed on the fly.
 
-    The EfficientSAM paper (eq. 1) has "the output of the SAM image encoder" for the student's own N tokens, hence the
-    defaults: after the neck, and the teacher sees the student's crop at the student's resolution. Ours: for a side that
-    is not its own, its position table is resized bicubically and its tables of relative positions linearly (the paper
-    does not say how; to cut out their middle, or to enlarge the crop to the native size, are other readings).
+    The EfficientSAM paper (sec. 3.2, before eq. 1) makes targets of "features from SAM image encoder" for the student's
+    own N tokens, hence the defaults: after the neck, and the teacher sees the student's crop at the student's
+    resolution. Ours: for a side that is not its own, its position table is resized bicubically and its tables of
+    relative positions linearly (the paper does not say how; to cut out their middle, or to enlarge the crop to the
+    native size, are other readings).
 
     at: 'neck' (256 channels) or 'pre_neck' (the ViT's own channels).
     side: resolution in pixels that the teacher sees; None: the crop's own. 1024 feeds it at its native size, and its
@@ -49,7 +51,7 @@ class SamFeatures:
         if self.side is not None and x.shape[1] != self.side:
             x = jax.image.resize(x, (x.shape[0], self.side, self.side, 3), "bilinear")
         neck, aux = self.encoder.apply(frozen["image_encoder"], x)
-        features = neck if self.at == "neck" else aux["pre_neck"]
+        features = neck if self.at == "neck" else widen(aux["pre_neck"])
         b, h, _, c = features.shape
         if h != grid:
             features = jax.image.resize(features, (b, grid, grid, c), "bilinear")  # antialiased when it shrinks

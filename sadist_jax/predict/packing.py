@@ -82,6 +82,9 @@ def _masks(model, prompts, count, grid) -> tuple:
     has_mask = np.zeros((len(prompts), count), bool)
     for i, j, mask in given:
         if mask.shape not in (size, (1, *size)):
-            raise BadInput(f"a mask prompt must be (1, {size[0]}, {size[1]}) logits, this one is {mask.shape}")
+            raise BadInput(
+                f"a mask prompt must be (1, {size[0]}, {size[1]}) logits, this one is {mask.shape}; give those of an "
+                "earlier prediction of the same model"
+            )
         masks[i, j], has_mask[i, j] = mask.reshape(size), True
     return jnp.asarray(masks), jnp.asarray(has_mask)

@@ -32,18 +32,20 @@ def names() -> list[str]:
 
 
 def load(path: Path) -> ModuleType:
-    """Execute a config file. Modules beside it can be imported by it, and by the data workers."""
+    """Execute a config file. It, and data workers, can import modules beside it and the package's configs."""
     name = f"sadist_config_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise BadInput(f"{path} is not a Python file; a config is one, with a function `config() -> Run`")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.append(str(path.parent.absolute()))
+    sys.path.extend(str(folder.absolute()) for folder in (path.parent, *SHIPPED) if folder.is_dir())
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise BadInput(f"{path}, line {error.lineno}: {error.msg}; correct it") from None
+    except ImportError as error:
+        raise BadInput(f"{path} imports what is not there ({error}); install it, or put the file beside it") from None
     if not callable(getattr(module, "config", None)):
         raise BadInput(f"{path} has no function `config() -> Run`; add one, as in the configs of the package")
     import cloudpickle  # grain's; its workers cannot import this module by its name

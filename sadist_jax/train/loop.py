@@ -37,14 +37,15 @@ def train(run: Run) -> Path:
     runs.check(run)
     hosts.start(run.hosts)
     job = plan_of(run)
-    directory = _make_directory(run)
     identity, batches = runs.stream(run, num_hosts=hosts.count(), host=hosts.index())
     frozen, identity["frozen"] = _frozen(run, job)
+    values = None if run.directory.exists() else _starts(run, job)  # before: a run that is refused leaves no trace
+    directory = _make_directory(run)
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(closing(Checkpoints(directory, run.checkpoint, identity, runs.as_json(run))))
-        state, position = _first_state(run, job, saved, frozen)
+        state, position = _first_state(run, job, saved, frozen, values)
         first = int(state.step)
-        if hosts.index() == 0:  # not before: a run that is refused must leave no trace
+        if hosts.index() == 0:  # not before: another run's directory, refused, must stay as it is
             (directory / CONFIG).write_text(json.dumps(runs.as_json(run), indent=2) + "\n", encoding="utf-8")
         log = Log(directory, run.log, start=first, steps=run.steps, batch=run.global_batch, process=hosts.index())
         stack.enter_context(closing(log)).note(_greeting(run, job, first))
@@ -102,15 +103,22 @@ def _frozen(run: Run, job: Plan) -> tuple[Params, str]:
     return job.create_frozen(values), digest(values)
 
 
-def _first_state(run: Run, job: Plan, saved: Checkpoints, frozen: Params) -> tuple[State, Mapping[str, Any]]:
+def _starts(run: Run, job: Plan) -> dict[str, np.ndarray]:
+    """What of the moving leaves comes from files."""
+    moving = tree.flatten(tree.merge(job.layout.params, job.layout.extra)).keys()
+    return start.overlay(run.starts, job.layout.all(), moving)
+
+
+def _first_state(
+    run: Run, job: Plan, saved: Checkpoints, frozen: Params, values: Mapping[str, np.ndarray] | None
+) -> tuple[State, Mapping[str, Any]]:
     """(state, position) of the newest checkpoint, or of a new run; saves what will not change."""
     restored = saved.restore(job.template, accept=run.resume.accept)
     if restored is None or run.resume.accept:
         save_held(run.directory, job.layout.split(frozen)[0])
     if restored is not None:
         return restored.state, restored.meta["position"]
-    moving = tree.flatten(tree.merge(job.layout.params, job.layout.extra)).keys()
-    return job.create(start.overlay(run.starts, job.layout.all(), moving)), {}
+    return job.create(_starts(run, job) if values is None else values), {}
 
 
 def _greeting(run: Run, job: Plan, first: int) -> str:

@@ -50,6 +50,11 @@ def read(path: str) -> Source:
         if not exported.exists():
             return Source(checkpoint.read_params(Path(path)), reference=False)
         path = str(exported)
+    elif not Path(path).exists():
+        raise BadInput(
+            f"{path}, which the run starts from, does not exist; make it first (the config's docstring says by which "
+            "run), or name another with --starts.N.source"
+        )
     if path.endswith(".safetensors"):
         return Source(safetensors.read(path)[0], reference=True)
     return Source(pth.read_pth(path), reference=True)

@@ -88,7 +88,7 @@ def test_logits_of_one_prediction_refine_the_next(here, tmp_path, capsys):
     ("argv", "why"),
     [
         ([], "there is no prompt; click with --point X,Y"),
-        (["--point", "90,30"], "point (90, 30) lies outside the image, which is 90 wide and 60 high"),
+        (["--point", "90,30"], "lies outside the image, which is 90 wide and 60 high; choose pixels inside it"),
         (["--point", "1;2"], "--point '1;2' must be X,Y or X,Y,0"),
         (["--point", "1,2,3"], "the third number of --point is 1 (the object) or 0 (not the object)"),
         (["--point", "nan,2"], "points must be finite numbers"),

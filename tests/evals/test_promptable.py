@@ -110,6 +110,17 @@ def test_clicks_fall_into_the_errors(placement):
     assert np.array_equal(second.mask, logits[1:])  # of the mask that was shown
 
 
+def test_inside_clicks_are_all_on_the_object_whatever_the_answer():
+    for answer in (constant(SMALL), constant(LARGE)):
+        PromptedMasks(box=False, placements=("inside",)).update(sample(LARGE), answer)
+        asks = [call[0] for call in answer.calls]
+        assert [ask.labels.tolist() for ask in asks] == [[1], [1, 1], [1, 1, 1]]
+        x, y = asks[-1].points.astype(int).T
+        assert LARGE[y, x].all()
+        assert len({tuple(point) for point in asks[-1].points.tolist()}) == 3
+        assert all(ask.mask is None for ask in asks)
+
+
 def test_farthest_clicks_are_in_the_middle():
     shown = rectangle(HW, 35, 10, 60, 30)
     predict = constant(shown)

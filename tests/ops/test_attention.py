@@ -101,6 +101,25 @@ def test_a_fused_kernel_without_bias_gets_the_relative_positions(operands, monke
     np.testing.assert_allclose(y, written_out(q[..., odd], k[..., odd], v[..., odd]), atol=3e-6)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("with_positions", [False, True])
+def test_the_fused_kernel_agrees_with_the_plain_form_in_float32(operands, with_positions):
+    """Values and gradients in bfloat16, two images: relative errors in norm, a few of its steps of 2^-8."""
+    *operands, _ = operands
+    half = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), operands if with_positions else [*operands[:3], None])
+    full = jax.tree.map(lambda x: x.astype(jnp.float32), half)
+    weights = np.random.default_rng(1).standard_normal(half[2].shape, np.float32)
+
+    def total(implementation, q, k, v, relative):
+        y = attention(q, k, v, relative=relative, implementation=implementation)
+        return jnp.vdot(y.astype(jnp.float32), weights), y
+
+    both = jax.jit(jax.grad(total, argnums=(1, 2, 3), has_aux=True), static_argnums=0)
+    ours, expected = both("cudnn", *half), both("plain", *full)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+        assert jnp.linalg.norm(a.astype(jnp.float32) - b) < 0.03 * jnp.linalg.norm(b)
+
+
 @pytest.mark.parametrize("implementation", ["plain", "blocks"])
 def test_a_row_without_any_key_gives_the_mean_and_finite_gradients(operands, implementation):
     q, k, v, _, _ = operands

@@ -44,9 +44,20 @@ def test_a_config_is_executed_and_may_import_its_neighbours(shipped):
     assert config.load(config.find("x")).config() == 7
 
 
+def test_a_config_elsewhere_may_import_those_of_the_package(shipped, tmp_path):
+    (shipped / "recipe_of_y.py").write_text("number = 8\n")
+    (tmp_path / "y.py").write_text("from recipe_of_y import number\n\n\ndef config():\n    return number\n")
+    assert config.load(tmp_path / "y.py").config() == 8
+
+
 @pytest.mark.parametrize(
     ("name", "text", "why"),
-    [("x.py", "x = 1\n", "has no function"), ("x.py", "def config(:\n", "line 1"), ("x.txt", "", "not a Python file")],
+    [
+        ("x.py", "x = 1\n", "has no function"),
+        ("x.py", "def config(:\n", "line 1"),
+        ("x.py", "import nothing_like_it\n", "imports what is not there.*nothing_like_it"),
+        ("x.txt", "", "not a Python file"),
+    ],
 )
 def test_a_file_that_is_no_config(tmp_path, name, text, why):
     (tmp_path / name).write_text(text)

@@ -168,12 +168,13 @@ def test_a_run_that_diverges_stops(tmp_path):
         ({"global_batch": 12}, "make it a multiple of 8"),
         ({"freeze": ("studnt.*",)}, "matches no parameter"),
         ({"optim": Optim(accumulate=0)}, r"optim\.accumulate is 0"),
-        ({"starts": (Start("student.*", "/nowhere.safetensors"),)}, r"/nowhere\.safetensors does not exist"),
+        ({"starts": (Start("student.*", "/nowhere.safetensors"),)}, r"/nowhere\.safetensors, .* does not exist"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, changes, why):
     with pytest.raises(BadInput, match=why):
         train(run_in(tmp_path / "toy", **changes))
+    assert not (tmp_path / "toy").exists()  # a run that is refused leaves no trace
 
 
 def test_an_output_that_cannot_be_written_is_refused(tmp_path):

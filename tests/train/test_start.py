@@ -77,7 +77,7 @@ def test_files_are_read_in_the_reference_layout(tmp_path):
 
 
 def test_what_is_neither_file_nor_run_is_refused(tmp_path):
-    with pytest.raises(BadInput, match=r"nothing\.pth does not exist"):
+    with pytest.raises(BadInput, match=r"nothing\.pth, which the run starts from, does not exist"):
         start.read(str(tmp_path / "nothing.pth"))
     with pytest.raises(BadInput, match="neither weights nor a checkpoint"):
         start.read(str(tmp_path))

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.felzenszwalb import Felzenszwalb
-from sadist_jax.data.bsds import Bsds
+from benchmarks.photo_sets import bsds500
 from sadist_jax.data.sample import Sample
 from sadist_jax.errors import BadInput
 from sadist_jax.evals.promptable import PromptedMasks, Record
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/felzenszwalb_tuning.md"))
     args = parser.parse_args()
     try:
-        reader = Bsds(str(args.bsds / "images/val"), str(args.bsds / "groundTruth/val")).open()
+        reader = bsds500(args.bsds, "val").open()
     except BadInput as error:
         parser.error(str(error))
     samples = [reader[i] for i in range(0, len(reader), args.every)]

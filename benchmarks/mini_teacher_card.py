@@ -27,9 +27,8 @@ import numpy as np
 
 from benchmarks.felzenszwalb import BOX, MORE_CLICKS, ONE_CLICK
 from benchmarks.machine import available
+from benchmarks.photo_sets import bsds500, coco200
 from sadist_jax.cli import use_compilation_cache
-from sadist_jax.data.bsds import Bsds
-from sadist_jax.data.coco_panoptic import CocoPanoptic
 from sadist_jax.data.sample import Reader, Sample
 from sadist_jax.errors import BadInput
 from sadist_jax.evals.bootstrap import bootstrap_difference, bootstrap_mean
@@ -102,11 +101,9 @@ def command(args: argparse.Namespace) -> str:
 
 def open_sets(args: argparse.Namespace) -> Iterator[tuple[str, Reader]]:
     if args.bsds:
-        yield "BSDS500 test", Bsds(str(args.bsds / "images/test"), str(args.bsds / "groundTruth/test")).open()
+        yield "BSDS500 test", bsds500(args.bsds, "test").open()
     if args.coco200:
-        segments = args.coco200 / "panoptic_segmentation/annotations/panoptic_val2017"
-        pictures = args.coco200 / "images/val2017"
-        yield "coco200 val2017", CocoPanoptic(f"{segments}.json", str(segments), str(pictures)).open()
+        yield "coco200 val2017", coco200(args.coco200, "val2017").open()
 
 
 def open_candidates(args: argparse.Namespace, evaluation: PromptedMasks) -> dict[str, Candidate]:

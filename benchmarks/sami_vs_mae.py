@@ -33,10 +33,9 @@ import numpy as np
 import sadist_jax
 from benchmarks.machine import available
 from benchmarks.mini_teacher_card import evenly_spaced, kinds_of, words
+from benchmarks.photo_sets import bsds500, coco200
 from sadist_jax.cli import use_compilation_cache
 from sadist_jax.cli.demo import refuse_other_length
-from sadist_jax.data.bsds import Bsds
-from sadist_jax.data.coco_panoptic import CocoPanoptic
 from sadist_jax.data.in_memory import InMemory
 from sadist_jax.data.mix import Mix
 from sadist_jax.errors import BadInput
@@ -71,10 +70,7 @@ class Plan:
 
     def photos(self) -> InMemory:
         """Photos and masks for training: three hundred, so that they stay in memory."""
-        panoptic = self.coco200 / "panoptic_segmentation/annotations/panoptic_train2017"
-        coco = CocoPanoptic(f"{panoptic}.json", str(panoptic), str(self.coco200 / "images/train2017"))
-        bsds = Bsds(str(self.bsds / "images/train"), str(self.bsds / "groundTruth/train"))
-        return InMemory(Mix(((bsds, 2.0), (coco, 1.0))))
+        return InMemory(Mix(((bsds500(self.bsds, "train"), 2.0), (coco200(self.coco200, "train2017"), 1.0))))
 
     def pretrained(self, start: str, seed: int) -> Run:
         """The run that makes an encoder: configs/sami_mini.py on these photos; for MAE with pixels as targets."""
@@ -166,7 +162,7 @@ def measured(plan: Plan, run: Run) -> tuple[Record, ...]:
 
 
 def answers(plan: Plan, run: Run, evaluation: PromptedMasks) -> tuple[Record, ...]:
-    reader = Bsds(str(plan.bsds / "images/test"), str(plan.bsds / "groundTruth/test")).open()
+    reader = bsds500(plan.bsds, "test").open()
     predict = ask_predictor(sadist_jax.Predictor(*sadist_jax.load(run.directory / PARAMS)))
     return evaluation.merge(evaluation.update(reader[i], predict) for i in evenly_spaced(len(reader), plan.limit))
 

@@ -10,6 +10,7 @@ PYTEST_ARGS ?=
 mark = .installed$(subst /,-,$(PYTHON))
 FAST = not parity and not gpu and not processes
 
+.DELETE_ON_ERROR:
 .PHONY: help demo test processes parity bench lint format clean
 
 help:
@@ -54,6 +55,9 @@ $(VENV)/$(mark): pyproject.toml constraints-py311.txt
 
 $(PARITY_VENV)/$(mark): pyproject.toml constraints-py311.txt
 	$(call install,$(PARITY_VENV),dev$(comma)parity)
+	@# their metadata ask for torchvision and TensorFlow, which nothing here needs
+	$(PARITY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-py311.txt \
+	  timm keras-hub
 
 comma := ,
 

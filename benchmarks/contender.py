@@ -25,6 +25,7 @@ import numpy as np
 
 WARM = 2  # runs before the first turn; the first of them compiles
 DISTRIBUTIONS = {"jax": "jax", "jaxlib": "jaxlib", "torch": "torch", "segment_anything": "segment-anything"}
+DISTRIBUTIONS |= {"transformers": "transformers", "keras": "keras", "keras_hub": "keras-hub"}
 
 
 class Turn(NamedTuple):

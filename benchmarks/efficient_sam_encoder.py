@@ -22,6 +22,7 @@ def contenders() -> tuple[Contender, ...]:
     return (
         Contender("torch, eager, plain attention", torch_plain, torch=True),
         Contender("torch, eager, scaled_dot_product_attention", torch_sdpa, torch=True),
+        Contender("torch.compile, scaled_dot_product_attention", torch_compiled, torch=True),
         Contender("sadist_jax", ours),
     )
 
@@ -40,7 +41,11 @@ def torch_sdpa(folder: Path, size: str, batch: int) -> Op:
     return _torch(folder, size, batch, "sdpa")
 
 
-def _torch(folder: Path, size: str, batch: int, attention: str) -> Op:
+def torch_compiled(folder: Path, size: str, batch: int) -> Op:
+    return _torch(folder, size, batch, "sdpa", compile=True)
+
+
+def _torch(folder: Path, size: str, batch: int, attention: str, *, compile: bool = False) -> Op:
     import torch
 
     from benchmarks.torch_vit import ATTENTION, SIZES, ImageEncoder
@@ -48,10 +53,11 @@ def _torch(folder: Path, size: str, batch: int, attention: str) -> Op:
     model = ImageEncoder(*SIZES[size], ATTENTION[attention], 256 if size == "ti" else 128).eval()
     prefix, state = "image_encoder.", torch.load(folder / "weights.pth", weights_only=True)
     model.load_state_dict({n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)})
+    encode = torch.compile(model) if compile else model
     image = torch.from_numpy(photo(SIDES[size], batch))
 
     @torch.inference_mode()
     def run() -> torch.Tensor:
-        return model(image)
+        return encode(image)
 
     return Op(run, lambda: {"embedding": run().permute(0, 2, 3, 1).numpy()})

@@ -23,7 +23,11 @@ def cases(*, tiny: bool = False) -> list[Case]:
 
 
 def contenders() -> tuple[Contender, ...]:
-    return Contender("segment-anything, eager", official, torch=True), Contender("sadist_jax", ours)
+    return (
+        Contender("segment-anything, eager", official, torch=True),
+        Contender("segment-anything, decoder by torch.compile", compiled, torch=True),
+        Contender("sadist_jax", ours),
+    )
 
 
 def prepare(folder: Path, size: str, prompts: int) -> None:
@@ -38,11 +42,16 @@ def inputs(shape: tuple[int, int, int], side: int, prompts: int) -> tuple[np.nda
     return embedding, points, np.ones((prompts, 1), np.int32)
 
 
-def official(folder: Path, size: str, prompts: int) -> Op:
+def compiled(folder: Path, size: str, prompts: int) -> Op:
+    return official(folder, size, prompts, compile=True)
+
+
+def official(folder: Path, size: str, prompts: int, *, compile: bool = False) -> Op:
     import torch
 
     model = build_official(folder, size)
     encoder, decoder = model.prompt_encoder, model.mask_decoder
+    decode = torch.compile(decoder) if compile else decoder
     del model.image_encoder
     shape = (*encoder.image_embedding_size, encoder.embed_dim)
     embedding, points, labels = map(torch.from_numpy, inputs(shape, encoder.input_image_size[0], prompts))
@@ -51,7 +60,7 @@ def official(folder: Path, size: str, prompts: int) -> Op:
     @torch.inference_mode()
     def run() -> tuple[torch.Tensor, torch.Tensor]:
         sparse, dense = encoder(points=(points, labels), boxes=None, masks=None)
-        return decoder(embedding, encoder.get_dense_pe(), sparse, dense, multimask_output=True)
+        return decode(embedding, encoder.get_dense_pe(), sparse, dense, multimask_output=True)
 
     return Op(run, lambda: dict(zip(("logits", "iou"), (x.numpy() for x in run()), strict=True)))
 

@@ -1,4 +1,7 @@
-"""SAM's image encoder against the official code (pip segment-anything), eager; preprocessing included."""
+"""SAM's image encoder against the official code, eager and compiled, transformers' and keras-hub's.
+
+Preprocessing is included, but for keras-hub, whose users do it themselves.
+"""
 
 from pathlib import Path
 
@@ -13,7 +16,13 @@ def cases(*, tiny: bool = False) -> list[Case]:
 
 
 def contenders() -> tuple[Contender, ...]:
-    return Contender("segment-anything, eager", official, torch=True), Contender("sadist_jax", ours)
+    return (
+        Contender("segment-anything, eager", official, torch=True),
+        Contender("segment-anything, torch.compile", compiled, torch=True),
+        Contender("transformers, scaled_dot_product_attention", transformers, torch=True),
+        Contender("keras-hub on JAX, jitted", keras_hub, torch=True),
+        Contender("sadist_jax", ours),
+    )
 
 
 def prepare(folder: Path, size: str, batch: int) -> None:
@@ -22,15 +31,62 @@ def prepare(folder: Path, size: str, batch: int) -> None:
     draw(folder, getattr(Sam, size)().table())
 
 
-def official(folder: Path, size: str, batch: int) -> Op:
+def compiled(folder: Path, size: str, batch: int) -> Op:
+    return official(folder, size, batch, compile=True)
+
+
+def transformers(folder: Path, size: str, batch: int) -> Op:
+    import torch
+    from transformers import SamModel
+
+    from conversion import hugging_face
+    from sadist_jax import pretrained
+    from sadist_jax.ops.pixels import MEAN, STD
+
+    sam, params = pretrained.load(folder / "weights.pth")
+    hugging_face.write(folder / "transformers", sam, params)
+    model = SamModel.from_pretrained(folder / "transformers", attn_implementation="sdpa").eval()
+    image = torch.from_numpy(photo(sam.image_size, batch)).permute(0, 3, 1, 2).contiguous()
+    mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (MEAN, STD))
+
+    @torch.inference_mode()
+    def run() -> torch.Tensor:
+        return model.get_image_embeddings((image - mean) / std)
+
+    return Op(run, lambda: {"embedding": run().permute(0, 2, 3, 1).numpy()})
+
+
+def keras_hub(folder: Path, size: str, batch: int) -> Op:
+    import jax
+    import numpy as np
+
+    from conversion import keras_hub
+    from sadist_jax import pretrained
+
+    sam, params = pretrained.load(folder / "weights.pth")
+    segmenter = keras_hub.build(sam)
+    keras_hub.fill(segmenter.backbone, params)
+    encoder = segmenter.backbone.image_encoder
+    weights = [v.value for v in encoder.trainable_variables], [v.value for v in encoder.non_trainable_variables]
+    image = jax.device_put(photo(sam.image_size, batch) / np.float32(255))
+    encode = jax.jit(lambda moving, still, image: encoder.stateless_call(moving, still, image)[0])
+
+    def run() -> jax.Array:
+        return encode(*weights, image).block_until_ready()
+
+    return Op(run, lambda: {"embedding": np.asarray(run())})
+
+
+def official(folder: Path, size: str, batch: int, *, compile: bool = False) -> Op:
     import torch
 
     model = build_official(folder, size)
+    encode = torch.compile(model.image_encoder) if compile else model.image_encoder
     image = torch.from_numpy(photo(model.image_encoder.img_size, batch)).permute(0, 3, 1, 2).contiguous()
 
     @torch.inference_mode()
     def run() -> torch.Tensor:
-        return model.image_encoder(model.preprocess(image))
+        return encode(model.preprocess(image))
 
     return Op(run, lambda: {"embedding": run().permute(0, 2, 3, 1).numpy()})
 

@@ -8,7 +8,6 @@ losses and gradient norm must agree, so forward, backward and update do. In the 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,36 +32,23 @@ def contenders() -> tuple[Contender, ...]:
 
 
 def prepare(folder: Path, size: str, batch: int) -> None:
-    draw(folder, make_method(size, batch).table()["params"])
+    draw(folder, make_method(size).table()["params"])
 
 
 def targets(batch: int, tokens: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((batch, tokens, TARGET_DIM), np.float32)
 
 
-def make_method(size: str, batch: int):
-    """Sami with a teacher that is asked for nothing: its features lie among what never moves."""
+def make_method(size: str):
     from sadist_jax.methods.sami import Sami
+    from sadist_jax.methods.teacher import CachedFeatures
     from sadist_jax.models.sami_decoder import CrossDecoder
     from sadist_jax.models.vit import Vit
-    from sadist_jax.nn.table import Leaf
-
-    @dataclasses.dataclass(frozen=True)
-    class Given:
-        shape: tuple[int, int, int]
-        dim: int = TARGET_DIM
-
-        def table(self):
-            return {"features": Leaf(self.shape)}
-
-        def targets(self, frozen, image, grid):
-            return frozen["features"]
 
     student = getattr(Vit, size)()
     sizes = {"dim": 64, "depth": 2, "heads": 2} if size == "mini" else {}
     decoder = CrossDecoder(student.dim, TARGET_DIM, student.grid, **sizes)
-    teacher: Any = Given((batch, student.grid**2, TARGET_DIM))
-    return Sami(student, decoder, teacher, MASK_RATIO)
+    return Sami(student, decoder, CachedFeatures(TARGET_DIM), MASK_RATIO)
 
 
 def agreed_order(xp, index, tokens: int):
@@ -82,9 +68,8 @@ def ours(folder: Path, size: str, batch: int) -> Op:
         def shuffle(self, key, index):
             return agreed_order(jnp, index, self.student.grid**2)
 
-    method = make_method(size, batch)
+    method = make_method(size)
     values = tree.flatten(table.from_reference(method.table()["params"], read_pth(folder / "weights.pth")))
-    values["teacher.features"] = targets(batch, method.student.grid**2)
 
     def outputs() -> dict[str, np.ndarray]:
         agreed = Agreed(**{field.name: getattr(method, field.name) for field in dataclasses.fields(method)})
@@ -108,6 +93,8 @@ def training(method, values: dict[str, np.ndarray], batch: int) -> Callable[[], 
     run = plan.make(method, steps=10**6, global_batch=batch, optim=optim, **layout)
     state, frozen = run.create(values), run.create_frozen(values)
     rows = {"image": photo(method.student.image_size, batch), "index": np.arange(batch, dtype=np.int32)}
+    grid = method.student.grid
+    rows["target"] = targets(batch, grid**2).reshape(batch, grid, grid, TARGET_DIM)
     rows = jax.device_put(rows | {"weight": np.ones(batch, np.float32)}, run.rows)
 
     def step() -> dict[str, np.ndarray]:

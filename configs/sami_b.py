@@ -13,4 +13,4 @@ from sadist_jax.train.run import Run
 
 
 def config() -> Run:
-    return run("sami_b", Vit.b(dtype="bfloat16", remat=True))
+    return run("sami_b", Vit.b(dtype="bfloat16"))

@@ -15,10 +15,13 @@ the 64 x 64 features to 14 x 14; targets after the neck ('pre_neck' is the other
 student's positions are fixed sine-cosine as in MAE; bfloat16, no clipping.
 """
 
+from typing import Literal
+
 from sadist_jax.data.folder import Folder
 from sadist_jax.data.sami_crops import SamiCrops
+from sadist_jax.data.sami_views import FrameCrops
 from sadist_jax.methods.sami import Sami
-from sadist_jax.methods.teacher import SamFeatures
+from sadist_jax.methods.teacher import FrameFeatures, SamFeatures
 from sadist_jax.models.sam import Sam
 from sadist_jax.models.vit import Vit
 from sadist_jax.train.checkpoint import CheckpointSpec
@@ -29,14 +32,21 @@ from sadist_jax.train.start import Start
 EPOCHS, WARMUP_EPOCHS, IMAGES, BATCH = 400, 40, 1_281_167, 4096
 
 
-def run(name: str, student: Vit) -> Run:
-    """The recipe, which is the same for all sizes of student."""
-    teacher = SamFeatures(Sam.vit_h(dtype="bfloat16").image_encoder)
+def run(name: str, student: Vit, teacher_view: Literal["crop224", "full1024"] = "crop224") -> Run:
+    """The recipe, which is the same for all sizes of student.
+
+    teacher_view: the teacher sees the student's crop, or the whole image at 1024 px, whose features are then cropped.
+    """
+    encoder = Sam.vit_h(dtype="bfloat16").image_encoder
+    teacher, crops = {
+        "crop224": (SamFeatures(encoder), SamiCrops(224)),
+        "full1024": (FrameFeatures(encoder), FrameCrops()),
+    }[teacher_view]
     epoch = IMAGES / BATCH
     return Run(
         name=name,
         method=Sami.make(student, teacher),
-        data=Data(Folder("imagenet/train"), SamiCrops(224), workers=16),
+        data=Data(Folder("imagenet/train"), crops, workers=16),
         steps=round(EPOCHS * epoch),
         global_batch=BATCH,
         optim=Optim(lr=2.4e-3, warmup=round(WARMUP_EPOCHS * epoch), b2=0.95, weight_decay=0.05),

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sadist_jax.codecs.prompts import Prompt
     from sadist_jax.predict.predictor import Predictor
-    from sadist_jax.pretrained import load, save
+    from sadist_jax.pretrained import load, load_part, save
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "Prompt", "load", "save"]
+__all__ = ["Predictor", "Prompt", "load", "load_part", "save"]
 
-_HOMES = {"load": "pretrained", "save": "pretrained", "Predictor": "predict.predictor", "Prompt": "codecs.prompts"}
+_HOMES = {
+    "load": "pretrained",
+    "load_part": "pretrained",
+    "save": "pretrained",
+    "Predictor": "predict.predictor",
+    "Prompt": "codecs.prompts",
+}
 
 
 def __getattr__(name: str) -> Any:

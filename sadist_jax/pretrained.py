@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +11,40 @@ import jax
 import numpy as np
 
 from sadist_jax.errors import BadInput
-from sadist_jax.models.efficient_sam import EfficientSam, PointEncoder, decoder_of
+from sadist_jax.models.efficient_sam import EfficientSam, PointEncoder
 from sadist_jax.models.mask_decoder import MaskDecoder, Upscale
 from sadist_jax.models.prompt_encoder import PromptEncoder
 from sadist_jax.models.sam import Sam
+from sadist_jax.models.tiny_vit import Stage, TinyVit
 from sadist_jax.models.two_way import TwoWay
 from sadist_jax.models.vit import Vit
 from sadist_jax.models.vit_det import VitDet
 from sadist_jax.nn import layers, table
+from sadist_jax.recognise import SUPPORTED, Shapes, recognise
 from sadist_jax.typing import Params
 from sadist_jax.weights import pth, safetensors
 from sadist_jax.weights.pth_writer import write_pth
 
 SHIPPED = Path(__file__).parent / "weights"  # sam_mini
-VIT_HEAD_DIM = 64  # of every released EfficientSAM, and of our mini; the weights do not say
-FRAMES = {16: 1024, 8: 256}  # patch -> input side of an EfficientSAM: released, mini; the weights do not say either
 
-_SAM, _EFFICIENT_SAM = "prompt_encoder.not_a_point_embed.weight", "prompt_encoder.invalid_points.weight"
-_SUPPORTED = "SAM (ViT-B, L, H and other sizes) and EfficientSAM, as official .pth, .pt, .pt.zip or as .safetensors"
 _DESCRIPTION = "fields"  # its name in the metadata of a .safetensors
 _PARTS: dict[str, Callable[..., Any]] = {
     part.__name__: part
-    for part in (Sam, VitDet, PromptEncoder, MaskDecoder, TwoWay, Upscale, EfficientSam, Vit, PointEncoder)
+    for part in (
+        Sam,
+        VitDet,
+        TinyVit,
+        Stage,
+        PromptEncoder,
+        MaskDecoder,
+        TwoWay,
+        Upscale,
+        EfficientSam,
+        Vit,
+        PointEncoder,
+    )
 }
 _FUNCTIONS = {"relu": jax.nn.relu, "gelu": layers.gelu}  # activations
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def load(path: str | Path) -> tuple[Sam | EfficientSam, Params]:
@@ -69,6 +77,29 @@ def load(path: str | Path) -> tuple[Sam | EfficientSam, Params]:
     return model, table.from_reference(model.table(), state, str(path))
 
 
+def load_part(path: str | Path, model: Sam | EfficientSam, part: str) -> Params:
+    """Parameters of one part of `model`, from a file of that part alone or of the whole: the tree for `params[part]`.
+
+    Args:
+      path: as for `load`; names with or without the part's own name in front.
+      part: "image_encoder", "prompt_encoder" or "mask_decoder".
+
+    Raises:
+      BadInput: there is no such part, or the file lacks leaves of it or has others; all are listed.
+
+    Example:
+      encoder = load_part("encoder.pth", Sam.vit_b(), "image_encoder")
+    """
+    parts = model.table()
+    if part not in parts:
+        raise BadInput(f"a {type(model).__name__} has no part {part!r}, only {', '.join(parts)}")
+    path = _found(Path(path))
+    state = safetensors.read(path)[0] if path.suffix == ".safetensors" else pth.read_pth(path)
+    inside = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
+    state = {name: np.asarray(value, np.float32) for name, value in (inside or state).items()}
+    return table.from_reference(parts[part], state, f"{part} of {path}")
+
+
 def save(path: str | Path, model: Sam | EfficientSam, params: Params) -> None:
     """Write parameters so that the official code loads them: `.pth` / `.pt` for PyTorch, or `.safetensors`.
 
@@ -93,42 +124,31 @@ def save(path: str | Path, model: Sam | EfficientSam, params: Params) -> None:
 
 def description(model: Sam | EfficientSam) -> dict[str, str]:
     """Metadata from which `load` builds an equal model: its class, and all fields as JSON."""
-    return {"model": type(model).__name__, _DESCRIPTION: json.dumps(_plain(model))}
+    return {"model": type(model).__name__, _DESCRIPTION: as_text(model)}
 
 
-def described(text: str, source: str) -> Sam | EfficientSam:
-    """The model of a `description`. Raises BadInput where the text is damaged or of another version."""
+def as_text(model: Any) -> str:
+    """A model, or a part of one, as JSON: its class, and all its fields. `from_text` is the way back."""
+    return json.dumps(_plain(model))
+
+
+def from_text(text: str, source: str) -> Any:
+    """The model of an `as_text`. Raises BadInput, about `source`, where the text is damaged or of another version."""
     try:
-        model = json.loads(text, object_hook=_part)
+        return json.loads(text, object_hook=_part)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadInput(
             f"{source} describes its model in a way that this version of sadist_jax does not read ({error}); load it "
             "with the version that wrote it, or save it again"
         ) from None
+
+
+def described(text: str, source: str) -> Sam | EfficientSam:
+    """The model of a `description`. Raises BadInput where it is no whole model, and as `from_text`."""
+    model = from_text(text, source)
     if not isinstance(model, Sam | EfficientSam):
-        raise BadInput(f"{source} describes a {type(model).__name__} and no whole model. Known: {_SUPPORTED}")
+        raise BadInput(f"{source} describes a {type(model).__name__} and no whole model. Known: {SUPPORTED}")
     return model
-
-
-def recognise(shapes: Shapes, source: str) -> Sam | EfficientSam:
-    """The model whose state dict has these shapes (PyTorch's layout). Raises BadInput where there is none."""
-    build: dict[str, Callable[[Shapes, str], Sam | EfficientSam]] = {_SAM: _sam, _EFFICIENT_SAM: _efficient_sam}
-    found = [make for key, make in build.items() if key in shapes]
-    if not found:
-        roots = sorted({name.split(".")[0] for name in shapes})
-        hint = ""
-        if "student" in roots:
-            hint = "; it holds a pretraining run: start a promptable run from it, as configs/efficient_sam_ti.py does"
-        raise BadInput(
-            f"{source} is of no known model: its keys start with {', '.join(roots[:8])}{hint}. Known: {_SUPPORTED}"
-        )
-    try:
-        return found[0](shapes, source)
-    except KeyError as error:
-        raise BadInput(
-            f"{source} lacks {error.args[0]}, or has it in an odd shape, and a model's size is read from it; download "
-            "the whole checkpoint again"
-        ) from None
 
 
 def _found(path: Path) -> Path:
@@ -163,6 +183,8 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"class": type(value).__name__} | fields
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     if callable(value):
         return {"function": next(name for name, function in _FUNCTIONS.items() if function is value)}
     return value
@@ -173,56 +195,3 @@ def _part(fields: dict[str, Any]) -> Any:
         return _FUNCTIONS[fields["function"]]
     part = _PARTS[fields.pop("class")]
     return part(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
-
-
-def _sam(shapes: Shapes, source: str) -> Sam:
-    block = "image_encoder.blocks.{}.attn.rel_pos_h"
-    _, grid, _, dim = _shape(shapes, "image_encoder.pos_embed", 4)
-    patch = _shape(shapes, "image_encoder.patch_embed.proj.weight", 4)[-1]
-    depth = _depth(shapes)
-    lengths = [_shape(shapes, block.format(i), 2)[0] for i in range(depth)]
-    head_dim = _shape(shapes, block.format(0), 2)[1]
-    global_blocks = tuple(i for i, length in enumerate(lengths) if length == 2 * grid - 1)
-    windows = sorted({(length + 1) // 2 for i, length in enumerate(lengths) if i not in global_blocks})
-    if len(windows) > 1:
-        raise BadInput(
-            f"{source} is of an unknown SAM: its blocks have windows of {', '.join(map(str, windows))} tokens; only "
-            "encoders with windows of one size are supported"
-        )
-    out_dim = _shape(shapes, "image_encoder.neck.0.weight", 4)[0]
-    window = windows[0] if windows else grid
-    encoder = VitDet(dim, depth, dim // head_dim, global_blocks, window, patch, grid * patch, out_dim)
-    two_way = TwoWay(out_dim, mlp_dim=_shape(shapes, "mask_decoder.transformer.layers.0.mlp.lin1.weight", 2)[0])
-    hidden_dim = _shape(shapes, "mask_decoder.iou_prediction_head.layers.0.weight", 2)[0]
-    return Sam(encoder, PromptEncoder(out_dim), MaskDecoder(two_way, Upscale(out_dim), iou_head_hidden_dim=hidden_dim))
-
-
-def _efficient_sam(shapes: Shapes, source: str) -> EfficientSam:
-    _, rows, dim = _shape(shapes, "image_encoder.pos_embed", 3)
-    patch = _shape(shapes, "image_encoder.patch_embed.proj.weight", 4)[-1]
-    if patch not in FRAMES or dim % VIT_HEAD_DIM:
-        raise BadInput(
-            f"{source} is of an EfficientSAM with patches of {patch} and {dim} channels, whose input side or heads are "
-            "unknown, because it is of no released size; save it with sadist_jax.save as .safetensors, which says so"
-        )
-    grid = round((rows - 1) ** 0.5)
-    vit = Vit(dim, _depth(shapes), dim // VIT_HEAD_DIM, patch, grid * patch)
-    out_dim = _shape(shapes, "image_encoder.neck.0.weight", 4)[0]
-    mlp_dim = _shape(shapes, "mask_decoder.transformer.layers.0.mlp.layers.0.0.weight", 2)[0]
-    hidden_dim = _shape(shapes, "mask_decoder.iou_prediction_head.layers.0.0.weight", 2)[0]
-    return EfficientSam(vit, PointEncoder(out_dim), decoder_of(out_dim, mlp_dim, hidden_dim), FRAMES[patch])
-
-
-def _shape(shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:
-    """Raises KeyError unless there is such an array with so many axes, none of them empty."""
-    shape = shapes.get(name, ())
-    if len(shape) != axes or 0 in shape:
-        raise KeyError(name)
-    return tuple(shape)
-
-
-def _depth(shapes: Shapes) -> int:
-    found = {int(match[1]) for name in shapes if (match := re.match(r"image_encoder\.blocks\.(\d+)\.", name))}
-    if not found:
-        raise KeyError("image_encoder.blocks")
-    return 1 + max(found)

@@ -87,6 +87,14 @@ def merge(*trees: Tree) -> Tree:
     return unflatten(flat)
 
 
+def overlay(tree: Tree, newer: Tree) -> Tree:
+    """`tree` with the leaves of `newer` in place of its own. Raises ValueError where `newer` has leaves of its own."""
+    flat, new = flatten(tree), flatten(newer)
+    if strange := new.keys() - flat:
+        raise ValueError(f"{', '.join(sorted(strange))}: not in the tree")
+    return unflatten({**flat, **new})
+
+
 def cast(tree: Tree, dtype) -> Tree:
     """Floating-point leaves to `dtype`; integers and bools stay."""
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)

@@ -15,11 +15,13 @@ from sadist_jax.models.efficient_sam import EfficientSam, PointEncoder, decoder_
 from sadist_jax.models.mask_decoder import MaskDecoder, Upscale
 from sadist_jax.models.prompt_encoder import PromptEncoder
 from sadist_jax.models.sam import Sam
+from sadist_jax.models.tiny_vit import Stage, TinyVit
 from sadist_jax.models.two_way import TwoWay
 from sadist_jax.models.vit import Vit
 from sadist_jax.models.vit_det import VitDet
 from sadist_jax.nn import table
-from sadist_jax.pretrained import load, recognise, save
+from sadist_jax.pretrained import load, load_part, save
+from sadist_jax.recognise import recognise
 from sadist_jax.train import outcome
 from sadist_jax.weights import safetensors
 
@@ -29,6 +31,10 @@ TINY_SAM = Sam(
     MaskDecoder(TwoWay(dim=32, mlp_dim=64), Upscale(32), iou_head_hidden_dim=48),
 )
 TINY = EfficientSam(Vit(64, 1, 1, 8, 32), PointEncoder(32), decoder_of(32, 64, 48), image_size=256)
+TINY_MOBILE = dataclasses.replace(
+    TINY_SAM,
+    image_encoder=TinyVit((Stage(8, 1), Stage(8, 2, 2, 3), Stage(12, 1, 3, 2), Stage(16, 1, 2, 3)), out_dim=32),
+)
 OTHER_SAM = dataclasses.replace(
     TINY_SAM,
     image_encoder=dataclasses.replace(TINY_SAM.image_encoder, dtype="bfloat16", remat=True),
@@ -45,7 +51,11 @@ def shapes(model):
 
 def drawn(model):
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), table.abstract(model.table()))
+
+    def one(leaf):
+        return np.float32(rng.normal(size=leaf.shape) if leaf.shape else rng.integers(1000))
+
+    return jax.tree.map(one, table.abstract(model.table()))
 
 
 def same(params, expected):
@@ -55,8 +65,11 @@ def same(params, expected):
 
 @pytest.mark.parametrize(
     "model",
-    [Sam.vit_b(), Sam.vit_l(), Sam.vit_h(), Sam.mini(), EfficientSam.ti(), EfficientSam.s(), EfficientSam.mini()],
-    ids=["vit_b", "vit_l", "vit_h", "sam_mini", "ti", "s", "efficient_sam_mini"],
+    [
+        Sam.vit_b(), Sam.vit_l(), Sam.vit_h(), Sam.mobile(), Sam.mini(),
+        EfficientSam.ti(), EfficientSam.s(), EfficientSam.mini(),
+    ],
+    ids=["vit_b", "vit_l", "vit_h", "mobile", "sam_mini", "ti", "s", "efficient_sam_mini"],
 )  # fmt: skip
 def test_released_models_are_recognised_by_their_shapes(model):
     assert recognise(shapes(model), "x.pth") == model
@@ -95,7 +108,7 @@ def recognise_or_none(model):
         return None
 
 
-@pytest.mark.parametrize(("model", "ending"), [(TINY_SAM, "pth"), (TINY, "pth"), (TINY, "pt")])
+@pytest.mark.parametrize(("model", "ending"), [(TINY_SAM, "pth"), (TINY_MOBILE, "pt"), (TINY, "pth"), (TINY, "pt")])
 def test_pth_keeps_what_is_recognised(tmp_path, model, ending):
     params = drawn(model)
     save(tmp_path / f"x.{ending}", model, params)
@@ -211,3 +224,29 @@ def test_a_run_says_which_model_it_trained(tmp_path):
     metadata = outcome.description(Method(OTHER))
     assert pretrained.described(metadata["fields"], "x") == OTHER
     assert outcome.description(object()) == {}
+
+
+@pytest.mark.parametrize("prefix", ["", "image_encoder."])
+def test_a_part_is_loaded_by_name_and_refused_otherwise(tmp_path, prefix):
+    params = drawn(TINY_SAM)
+    encoder = table.to_reference(TINY_SAM.table()["image_encoder"], params["image_encoder"])
+    safetensors.write(tmp_path / "part.safetensors", {prefix + name: x for name, x in encoder.items()}, {})
+    same(load_part(tmp_path / "part.safetensors", TINY_SAM, "image_encoder"), params["image_encoder"])
+    with pytest.raises(BadInput, match="missing: iou_token"):
+        load_part(tmp_path / "part.safetensors", TINY_SAM, "mask_decoder")
+    with pytest.raises(BadInput, match="has no part 'encoder', only image_encoder, prompt_encoder, mask_decoder"):
+        load_part(tmp_path / "part.safetensors", TINY_SAM, "encoder")
+    with pytest.raises(BadInput, match="is of no known model"):
+        load(tmp_path / "part.safetensors")
+
+
+def test_a_part_comes_out_of_a_whole_file_too(tmp_path):
+    params = drawn(TINY_SAM)
+    save(tmp_path / "whole.pth", TINY_SAM, params)
+    same(load_part(tmp_path / "whole.pth", TINY_SAM, "mask_decoder"), params["mask_decoder"])
+
+
+def test_a_file_of_one_part_is_recognised_as_that():
+    some = {name: shape for name, shape in shapes(Sam.vit_b()).items() if name.startswith("image_encoder.")}
+    with pytest.raises(BadInput, match="it holds no more of a SAM than image_encoder: load_part takes that"):
+        recognise(some, "encoder.pth")

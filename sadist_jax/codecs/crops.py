@@ -93,6 +93,20 @@ def random_resized_crop(
     return flip(view, axis=1) if rng.random() < 0.5 else view
 
 
+def cells_of(start: float, stop: float, used: float, cells: int, grid: int) -> np.ndarray:
+    """How to resample [start, stop) of a row of `cells` to `grid` cells: (grid, cells) float32, rows sum to 1.
+
+    Antialiased bilinear, the rule of Pillow and `jax.image.resize`: a triangle around each new cell's centre, as wide
+    as a new cell or an old one, whichever is larger. Old cells from `used` on (padding) do not count.
+    """
+    width = (stop - start) / grid
+    centres = start + (np.arange(grid) + 0.5) * width
+    places = np.arange(cells) + 0.5
+    weights = np.maximum(0, 1 - np.abs(places - centres[:, None]) / max(1.0, width))
+    weights = np.where(np.arange(cells) < math.ceil(used), weights, 0)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
 def flip(array: np.ndarray, axis: int) -> np.ndarray:
     """Left to right along the width axis: 1 for images (H, W, 3), -1 for masks (..., H, W)."""
     return np.ascontiguousarray(np.flip(array, axis))

@@ -47,6 +47,13 @@ class Masks(Sequence):
             raise Unreadable(self.name, str(error)) from None
 
 
+class Features(NamedTuple):
+    """values: (h, w, c). view: what the teacher saw, as the transform of its cache puts it."""
+
+    values: np.ndarray
+    view: str
+
+
 class Sample(NamedTuple):
     """One image and its instances.
 
@@ -56,6 +63,7 @@ class Sample(NamedTuple):
     category: int64 (n,): the data set's own id; -1 where it has none.
     name: file of the image relative to the source's root, with forward slashes.
     label: class of the whole image; -1 where there is none.
+    features: of a frozen teacher, where the source is `WithFeatures`.
     """
 
     image: np.ndarray
@@ -64,6 +72,7 @@ class Sample(NamedTuple):
     category: np.ndarray
     name: str
     label: int = -1
+    features: Features | None = None
 
 
 class Reader(Protocol):

@@ -6,7 +6,7 @@ from sadist_jax.nn.table import Table
 from sadist_jax.typing import Array, Batch, Key, Params
 
 Terms = dict[str, tuple[Array, Array, Any]]  # name -> (total, weight, coefficient), scalars
-Aux = dict[str, Any]  # aux["metrics"], if there: {name: (total, weight)} to be logged
+Aux = dict[str, Any]  # see Method.loss
 
 
 class Tables(TypedDict):
@@ -14,7 +14,7 @@ class Tables(TypedDict):
 
     params: Table  # moved by the optimiser; its buffers and statistics are held still all the same
     frozen: Table  # never moves (a teacher)
-    extra: Table  # moves without gradient, in `after_step` (an average)
+    extra: Table  # moves without gradient: in `after_step` (an average) or in the forward pass (batch statistics)
 
 
 class Method(Protocol):
@@ -44,7 +44,8 @@ class Method(Protocol):
           step: int32, number of steps done before this one.
 
         Returns:
-          ({name: (total, weight, coefficient)}, aux); aux["metrics"] = {name: (total, weight)} is logged as the ratio.
+          ({name: (total, weight, coefficient)}, aux). aux["metrics"], if there, = {name: (total, weight)} is logged as
+          the ratio; aux["moved"], if there, holds new values of leaves of `extra`, of all rows of all devices alike.
         """
         ...
 

@@ -13,18 +13,22 @@ import numpy as np
 
 from sadist_jax import losses
 from sadist_jax.methods.method import Aux, Tables, Terms
-from sadist_jax.methods.teacher import Pixels, SamFeatures
+from sadist_jax.methods.student import TokenEncoder
+from sadist_jax.methods.teacher import CachedFeatures, EncoderFeatures, FrameFeatures, Pixels, SamFeatures
 from sadist_jax.models.sami_decoder import CrossDecoder, JointDecoder
 from sadist_jax.models.vit import Vit
 from sadist_jax.models.vit_det import VitDet
 from sadist_jax.ops.pixels import normalize
 from sadist_jax.typing import Array, Batch, Int, Key, Params
 
+Features = SamFeatures | FrameFeatures | EncoderFeatures | CachedFeatures
+
 
 @dataclasses.dataclass(frozen=True)
 class Sami:
     """Hyper-parameters and parts.
 
+    student: a Vit of ours, or any encoder that can leave tokens out (interop/flax.py has one of NNX).
     mask_ratio: share of tokens that the student does not see (paper: 0.75; 0.5 and 0.85 in its ablation).
     distance: 'mse' (paper), or 'cosine' (its ablation, 0.4 to 0.7 points of top-1 worse).
     loss_on: 'all' tokens (paper, eq. 1), or the 'masked' ones only, as MAE.
@@ -33,9 +37,9 @@ class Sami:
     Batch: image uint8 (B, R, R, 3), R = student.image_size; index, weight (B,).
     """
 
-    student: Vit
+    student: TokenEncoder
     decoder: CrossDecoder | JointDecoder
-    teacher: SamFeatures | Pixels
+    teacher: Features | Pixels
     mask_ratio: float = 0.75
     distance: Literal["mse", "cosine"] = "mse"
     loss_on: Literal["all", "masked"] = "all"
@@ -53,7 +57,7 @@ class Sami:
             )
 
     @classmethod
-    def make(cls, student: Vit, teacher: SamFeatures, **options) -> "Sami":
+    def make(cls, student: TokenEncoder, teacher: Features, **options) -> "Sami":
         """SAMI with the paper's decoder (8 blocks of 512 channels), sized to fit."""
         return cls(student, CrossDecoder(student.dim, teacher.dim, student.grid), teacher, **options)
 
@@ -65,6 +69,11 @@ class Sami:
         crops = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         batch = {"image": crops, "index": np.arange(8, dtype=np.int32), "weight": np.ones(8, np.float32)}
         return cls(student, CrossDecoder(16, 8, 4, dim=16, depth=2, heads=2), teacher), batch
+
+    @property
+    def grid(self) -> int:
+        """Targets along a side."""
+        return self.student.grid
 
     @property
     def kept(self) -> int:
@@ -80,12 +89,12 @@ class Sami:
         self, params: Params, frozen: Params, extra: Params, batch: Batch, key: Key, step: Array
     ) -> tuple[Terms, Aux]:
         """Distance to the teacher's features, averaged over tokens and images; see Method."""
-        target = self.teacher.targets(frozen.get("teacher", {}), batch["image"], self.student.grid)
+        target = self.teacher.targets(frozen.get("teacher", {}), batch, self.student.grid)
         order = self.shuffle(key, batch["index"])
         tokens = self.student.embed(params["student"], normalize(batch["image"]))
         tokens = tokens.reshape(tokens.shape[0], -1, tokens.shape[-1])
         visible = jnp.take_along_axis(tokens, order[:, : self.kept, None], 1)
-        visible, _ = self.student.encode(params["student"], visible)
+        visible, _ = self.student.encode(params["student"], visible, order[:, : self.kept])
         guess = self.decoder.apply(params["decoder"], visible, order)
 
         distance = losses.feature_mse if self.distance == "mse" else losses.feature_cosine

@@ -1,4 +1,4 @@
-"""Segment Anything (Kirillov et al. 2023): ViT-B, L and H as released, and a mini version for CPUs."""
+"""Segment Anything (Kirillov et al. 2023): ViT-B, L and H as released, MobileSAM, and a mini version for CPUs."""
 
 import dataclasses
 from typing import Any, ClassVar, Literal
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from sadist_jax.models.mask_decoder import MULTI, SINGLE, MaskDecoder, Upscale
 from sadist_jax.models.prompt_encoder import PromptEncoder, add_padding_point
 from sadist_jax.models.prompts import Prompts
+from sadist_jax.models.tiny_vit import TinyVit
 from sadist_jax.models.two_way import TwoWay
 from sadist_jax.models.vit_det import VitDet
 from sadist_jax.nn import fourier, table
@@ -31,7 +32,7 @@ class Sam:
       ((1, 1, 4, 128, 128), (1, 1, 4))
     """
 
-    image_encoder: VitDet = VitDet()
+    image_encoder: VitDet | TinyVit = VitDet()
     prompt_encoder: PromptEncoder = PromptEncoder()
     mask_decoder: MaskDecoder = MaskDecoder()
 
@@ -52,6 +53,11 @@ class Sam:
     @classmethod
     def vit_h(cls, **encoder: Any) -> "Sam":
         return cls(VitDet(dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31), **encoder))
+
+    @classmethod
+    def mobile(cls, **encoder: Any) -> "Sam":
+        """MobileSAM (Zhang et al. 2023)."""
+        return cls(TinyVit(**encoder))
 
     @classmethod
     def mini(cls, **encoder: Any) -> "Sam":

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from sadist_jax.models.vit import NORM_EPS
 from sadist_jax.nn import layers, table
+from sadist_jax.nn.blocks import tower
 from sadist_jax.nn.positions import sincos
 from sadist_jax.nn.table import Leaf, Table
 from sadist_jax.ops.attention import attention
@@ -24,7 +25,10 @@ from sadist_jax.typing import Array, Float, Int, Params
 
 @dataclasses.dataclass(frozen=True)
 class CrossDecoder:
-    """Sizes. in_dim: channels of the encoder; out_dim: of the target; grid: tokens along a side of the crop."""
+    """Sizes. in_dim: channels of the encoder; out_dim: of the target; grid: tokens along a side of the crop.
+
+    remat: as of `Vit`. The decoder sees four times as many tokens as the student: most of a step's memory is its.
+    """
 
     in_dim: int = 192
     out_dim: int = 256
@@ -32,6 +36,7 @@ class CrossDecoder:
     dim: int = 512
     depth: int = 8
     heads: int = 16
+    remat: bool = False
 
     def mlp(self) -> layers.Mlp:
         return layers.Mlp((self.dim, 4 * self.dim, self.dim), ("fc1", "fc2"), init=table.xavier_uniform)
@@ -56,8 +61,11 @@ class CrossDecoder:
         order: a permutation of the tokens for each image; its first v entries are the visible ones, in their order.
         """
         seen, hidden = self._embed(params, visible, order)
-        for i in range(self.depth):
-            hidden = self._block(params["blocks"][str(i)], hidden, jnp.concatenate([seen, hidden], 1))
+
+        def block(weights, hidden, kind):
+            return self._block(weights, hidden, jnp.concatenate([seen, hidden], 1))
+
+        hidden, _ = tower(block, params["blocks"], hidden, (None,) * self.depth, remat=self.remat)
         return self._finish(params, jnp.concatenate([seen, hidden], 1), order)
 
     def _embed(self, params, visible, order):
@@ -90,8 +98,11 @@ class JointDecoder(CrossDecoder):
     def apply(self, params: Params, visible: Float[Array, "b v c"], order: Int[Array, "b t"]) -> Float[Array, "b t o"]:
         """As `CrossDecoder.apply`."""
         x = jnp.concatenate(self._embed(params, visible, order), 1)
-        for i in range(self.depth):
-            x = self._block(params["blocks"][str(i)], x, x)
+
+        def block(weights, x, kind):
+            return self._block(weights, x, x)
+
+        x, _ = tower(block, params["blocks"], x, (None,) * self.depth, remat=self.remat)
         return self._finish(params, x, order)
 
 

@@ -9,13 +9,12 @@ linear layers, sine-cosine positions; ours: the bias of the patches starts at 0.
 import dataclasses
 from typing import Any
 
-import jax
-
 from sadist_jax.nn import layers, table
+from sadist_jax.nn.blocks import tower
 from sadist_jax.nn.positions import resize_positions, sincos_init
 from sadist_jax.nn.table import Leaf, Table, xavier_uniform
 from sadist_jax.ops.attention import attention
-from sadist_jax.typing import Array, Float, Key, Params
+from sadist_jax.typing import Array, Float, Int, Key, Params
 
 NORM_EPS = 1e-6
 
@@ -91,15 +90,16 @@ class Vit:
         _, h, w, _ = x.shape
         return x + resize_positions(positions, (h, w)).astype(x.dtype)
 
-    def encode(self, params: Params, x: Float[Array, "b t c"]) -> tuple[Float[Array, "b t c"], dict[str, Array]]:
-        """The blocks on any set of embedded tokens: all of an image, or the visible ones of a masked image."""
-        block = jax.checkpoint(self._block) if self.remat else self._block
-        aux = {}
-        for i in range(self.depth):
-            x = aux[f"block{i}"] = block(params["blocks"][str(i)], x)
-        return x, aux
+    def encode(
+        self, params: Params, x: Float[Array, "b t c"], positions: Int[Array, "b t"] | None = None
+    ) -> tuple[Float[Array, "b t c"], dict[str, Array]]:
+        """The blocks on any set of embedded tokens: all of an image, or the visible ones of a masked image.
 
-    def _block(self, params: Params, x: Float[Array, "b t c"]) -> Float[Array, "b t c"]:
+        positions: where the tokens are; not needed, since `embed` has added that to them.
+        """
+        return tower(self._block, params["blocks"], x, (None,) * self.depth, remat=self.remat)
+
+    def _block(self, params: Params, x: Float[Array, "b t c"], kind: None) -> Float[Array, "b t c"]:
         b, t, c = x.shape
         qkv = layers.dense(params["attn"]["qkv"], layers.layer_norm(params["norm1"], x, NORM_EPS))
         q, k, v = (qkv.reshape(b, t, 3, self.heads, c // self.heads)[:, :, i] for i in range(3))

@@ -7,10 +7,10 @@ in MAE (He et al. 2022), with whose weights SAM's encoder began; ours: all else 
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from sadist_jax.nn import layers, table
+from sadist_jax.nn.blocks import tower
 from sadist_jax.nn.neck import neck, neck_table
 from sadist_jax.nn.positions import resize_positions
 from sadist_jax.nn.table import Leaf, Table
@@ -84,12 +84,9 @@ class VitDet:
         _, h, w, _ = x.shape
         x = x + resize_positions(params["pos_embed"], (h, w)).astype(x.dtype)
         aux = {"patch": x}
-        block = jax.checkpoint(self._block, static_argnums=2) if self.remat else self._block
-        for i in range(self.depth):
-            x = block(params["blocks"][str(i)], x, 0 if i in self.global_blocks else self.window)
-            aux[f"block{i}"] = x
-        aux["pre_neck"] = x
-        return widen(neck(params["neck"], x)), aux
+        windows = [0 if i in self.global_blocks else self.window for i in range(self.depth)]
+        x, blocks = tower(self._block, params["blocks"], x, windows, remat=self.remat)
+        return widen(neck(params["neck"], x)), aux | blocks | {"pre_neck": x}
 
     def _block(self, params: Params, x: Float[Array, "b h w c"], window: int) -> Float[Array, "b h w c"]:
         _, h, w, _ = x.shape

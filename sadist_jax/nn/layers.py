@@ -70,7 +70,10 @@ def conv_table(
 
 
 def conv(params: Params, x: Float[Array, "*b h w i"], *, stride: int = 1, padding: int = 0) -> Float[Array, "*b H W o"]:
-    """2-D convolution with PyTorch's explicit symmetric padding; any number of leading axes."""
+    """2-D convolution with PyTorch's explicit symmetric padding; any number of leading axes.
+
+    A kernel for fewer inputs than x has is one in groups: with 1, a depthwise convolution.
+    """
     lead = x.shape[:-3]
     y = jax.lax.conv_general_dilated(
         x.reshape(-1, *x.shape[-3:]),
@@ -78,6 +81,7 @@ def conv(params: Params, x: Float[Array, "*b h w i"], *, stride: int = 1, paddin
         (stride, stride),
         [(padding, padding)] * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1] // params["weight"].shape[2],
     )
     y = y.reshape(*lead, *y.shape[1:])
     return y + params["bias"].astype(x.dtype) if "bias" in params else y

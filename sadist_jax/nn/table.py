@@ -27,8 +27,18 @@ trunc_normal = jax.nn.initializers.truncated_normal(0.02, lower=-2.0, upper=2.0)
 xavier_uniform = jax.nn.initializers.xavier_uniform()
 
 # ours <- the reference's (PyTorch): dense (out, in) -> (in, out); conv OIHW -> HWIO; transposed conv IOHW -> HWIO
-_TO_OURS = {"plain": None, "dense": (1, 0), "conv": (2, 3, 1, 0), "conv_transpose": (2, 3, 0, 1)}
-_TO_REFERENCE = {"plain": None, "dense": (1, 0), "conv": (3, 2, 0, 1), "conv_transpose": (2, 3, 0, 1)}
+_TO_OURS = {"plain": None, "count": None, "dense": (1, 0), "conv": (2, 3, 1, 0), "conv_transpose": (2, 3, 0, 1)}
+_TO_REFERENCE = {"plain": None, "count": None, "dense": (1, 0), "conv": (3, 2, 0, 1), "conv_transpose": (2, 3, 0, 1)}
+
+
+class Given:
+    """An initializer whose value exists already: a model of another framework brings its weights along."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __call__(self, key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return jnp.asarray(self.value, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +46,12 @@ class Leaf:
     """One parameter: `shape` in our layout, `kind` says how the reference stores it, `role` what it is.
 
     `buffer` is saved with the weights but never trained (SAM's Fourier matrix); `stat` moves without gradient.
+    A `count` is an int64 in the reference (batches that a batch norm has seen), and a float here like everything else.
     """
 
     shape: tuple[int, ...]
     init: Initializer = zeros
-    kind: Literal["plain", "dense", "conv", "conv_transpose"] = "plain"
+    kind: Literal["plain", "count", "dense", "conv", "conv_transpose"] = "plain"
     role: Literal["weight", "buffer", "stat"] = "weight"
 
     @property
@@ -86,8 +97,9 @@ def to_reference(table: Table, params: Params) -> dict[str, np.ndarray]:
     problems = tree.difference({n: leaf.shape for n, leaf in leaves.items()}, {n: v.shape for n, v in flat.items()})
     if problems:
         raise BadInput(f"these parameters do not fit the model; give those that it was made with:\n{problems}")
-    return {name: _transpose(np.asarray(flat[name]), _TO_REFERENCE[leaf.kind]) for name, leaf in leaves.items()}
+    state = {name: _transpose(np.asarray(flat[name]), _TO_REFERENCE[leaf.kind]) for name, leaf in leaves.items()}
+    return {name: x.astype(np.int64) if leaves[name].kind == "count" else x for name, x in state.items()}
 
 
 def _transpose(x: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
-    return np.ascontiguousarray(x if axes is None else np.transpose(x, axes))
+    return np.asarray(x if axes is None else np.transpose(x, axes), order="C")

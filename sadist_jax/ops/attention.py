@@ -32,35 +32,39 @@ def attention(
     v: Float[Array, "*b s n d"],
     *,
     relative: tuple[Float[Array, "*b t n r"], Float[Array, "*b t n c"]] | None = None,
+    bias: Float[Array, "n t s"] | None = None,
     where: Bool[Array, "*b s"] | None = None,
     implementation: Implementation | None = None,
 ) -> Float[Array, "*b t n d"]:
-    """softmax(q k^T / sqrt(d) + relative positions) v, per image and head.
+    """softmax(q k^T / sqrt(d) + relative positions + bias) v, per image and head.
 
     Args:
       q, k, v: queries, keys, values: (batch, tokens, heads, head dim). There may be more batch axes, and of those one
         side may have 1 where the other has many; the whole score matrix is made then.
       relative: (rel_h, rel_w) scores of each query with each of the r rows and c columns of keys, s = r * c.
+      bias: added to the scores of all images alike; not for the fused kernel.
       where: keys that take part; a row without any gives the mean of v, never NaN.
       implementation: None chooses by device, dtype and size.
     """
-    chosen = implementation or choose(q, k, relative, where)
+    chosen = implementation or choose(q, k, relative, where, bias)
     if chosen == "cudnn":
         return _cudnn(q, k, v, relative)
     if chosen == "blocks":
-        return _blocks(q, k, v, relative, where)
+        return _blocks(q, k, v, relative, where, bias)
     q, k, v, relative = jax.tree.map(lambda x: jnp.swapaxes(x, -3, -2), (q, k, v, relative))
     where = None if where is None else where[..., None, :]
-    return jnp.swapaxes(_plain(q, k, v, relative, where), -3, -2)
+    return jnp.swapaxes(_plain(q, k, v, relative, where, bias), -3, -2)
 
 
-def choose(q: Array, k: Array, relative: tuple[Array, Array] | None, where: Array | None) -> Implementation:
+def choose(
+    q: Array, k: Array, relative: tuple[Array, Array] | None, where: Array | None, bias: Array | None = None
+) -> Implementation:
     """The fastest known implementation for these operands on the default device."""
     t, s = q.shape[-3], k.shape[-3]
     if q.ndim > 4 or min(t, s) <= FEW or (max(t, s) <= BLOCK and jax.default_backend() != "cpu"):
         return "plain"
     low_precision = q.dtype in (jnp.float16, jnp.bfloat16)
-    if low_precision and where is None and _fused_width(q, relative) <= _cudnn_channels():
+    if low_precision and where is None and bias is None and _fused_width(q, relative) <= _cudnn_channels():
         return "cudnn"
     return "blocks"
 
@@ -82,13 +86,15 @@ def _cudnn_channels() -> int:
     return next((channels for least, channels in CUDNN_CHANNELS.items() if capability >= least), 0)
 
 
-def _plain(q, k, v, relative, where):
+def _plain(q, k, v, relative, where, bias=None):
     """Heads first. The division comes after the product with v: s / d times less work."""
     scores = jnp.einsum("...td,...sd->...ts", q * q.shape[-1] ** -0.5, k, preferred_element_type=wide(q))
     if relative is not None:
         rel_h, rel_w = relative
-        bias = rel_h[..., :, None].astype(scores.dtype) + rel_w[..., None, :].astype(scores.dtype)
-        scores = scores + bias.reshape(scores.shape)
+        positions = rel_h[..., :, None].astype(scores.dtype) + rel_w[..., None, :].astype(scores.dtype)
+        scores = scores + positions.reshape(scores.shape)
+    if bias is not None:
+        scores = scores + bias.astype(scores.dtype)
     if where is not None:
         scores = jnp.where(where[..., None, :], scores, jnp.finfo(scores.dtype).min)
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
@@ -96,7 +102,7 @@ def _plain(q, k, v, relative, where):
     return (out / weights.sum(-1, keepdims=True)).astype(v.dtype)
 
 
-def _blocks(q, k, v, relative, where):
+def _blocks(q, k, v, relative, where, bias):
     """Windows (few tokens): one image at a time, all heads. Otherwise one head and BLOCK query rows at a time."""
     q, k, v, relative = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), (q, k, v, relative))
     t = q.shape[2]
@@ -107,13 +113,14 @@ def _blocks(q, k, v, relative, where):
     def image(args):
         q, k, v, relative, where = args
         if rows == t:
-            return block(q, k, v, relative, where)
-        return jax.lax.map(functools.partial(head, where), (q, k, v, relative))
+            return block(q, k, v, relative, where, bias)
+        return jax.lax.map(functools.partial(head, where), (q, k, v, relative, bias))
 
     def head(where, args):
-        q, k, v, relative = args
+        q, k, v, relative, bias = args
         cut = functools.partial(jax.tree.map, lambda x: x.reshape(t // rows, rows, x.shape[-1]))
-        out = jax.lax.map(lambda a: block(a[0], k, v, a[1], where), (cut(q), cut(relative)))
+        parts = (cut(q), cut(relative), cut(bias))
+        out = jax.lax.map(lambda part: block(part[0], k, v, part[1], where, part[2]), parts)
         return out.reshape(t, v.shape[-1])
 
     out = jax.lax.map(image, (q, k, v, relative, where))

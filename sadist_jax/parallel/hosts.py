@@ -94,6 +94,13 @@ def _global(rows: np.ndarray, sharding: Sharding) -> jax.Array:
     return jax.make_array_from_process_local_data(sharding, rows, shape)
 
 
+def agreed(value: np.ndarray) -> np.ndarray:
+    """Process 0's value: another framework may draw its start values differently in each."""
+    if jax.process_count() == 1:
+        return value
+    return np.asarray(multihost_utils.broadcast_one_to_all(value))
+
+
 def place(value: np.ndarray, sharding: Sharding, dtype: Any = None) -> jax.Array:
     """A host array that every process has whole -> one array, each device taking only its own part."""
     dtype = value.dtype if dtype is None else dtype

@@ -160,7 +160,7 @@ def save_held(directory: Path, held: Params) -> None:
 
 
 def read_params(directory: Path) -> dict[str, np.ndarray]:
-    """{leaf name: value} of all parameters of a run, as of its newest readable checkpoint; changes nothing there.
+    """{leaf name: value} of all parameters and statistics of a run, as of its newest readable checkpoint.
 
     Raises:
       BadInput: there is none.
@@ -170,8 +170,8 @@ def read_params(directory: Path) -> dict[str, np.ndarray]:
     steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdigit()), reverse=True)
     for step in steps:
         try:
-            moved = _read_part(folder / str(step) / "state", "params")
-            return moved | (_read_part(held) if held.exists() else {})
+            moved = [_read_part(folder / str(step) / "state", part) for part in ("params", "extra")]
+            return moved[0] | moved[1] | (_read_part(held) if held.exists() else {})
         except Exception as error:  # as above
             warnings.warn(f"checkpoint {folder / str(step)} cannot be read ({_first_line(error)})", stacklevel=2)
     raise BadInput(f"{directory} holds neither weights nor a checkpoint that can be read; name a run that has saved")
@@ -181,6 +181,8 @@ def _read_part(path: Path, key: str | None = None) -> dict[str, np.ndarray]:
     """{leaf name: value} of a saved tree, or of its branch `key`."""
     with ocp.PyTreeCheckpointer() as reader:
         there = reader.metadata(path).item_metadata.tree
+        if key is not None and not there.get(key):
+            return {}  # an empty tree
         there = there if key is None else {key: there[key]}
         plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), there)
         found = reader.restore(path, args=ocp.args.PyTreeRestore(there, plain, partial_restore=True))

@@ -14,6 +14,7 @@ from sadist_jax.errors import BadInput
 from sadist_jax.parallel import hosts
 from sadist_jax.train import optim, outcome, plan, start
 from sadist_jax.train import run as runs
+from sadist_jax.train import state as states
 from sadist_jax.train.checkpoint import Checkpoints, save_held
 from sadist_jax.train.log import Log
 from sadist_jax.train.metrics import Meter
@@ -98,9 +99,9 @@ def _make_directory(run: Run) -> Path:
 
 
 def _frozen(run: Run, job: Plan) -> tuple[Params, str]:
-    """What never moves, and a digest of what of it came from files: a resumed run must find the same."""
+    """What never moves, and a digest of what of it was not drawn here: a resumed run must find the same."""
     values = start.overlay(run.starts, job.layout.all(), tree.flatten(job.layout.frozen).keys())
-    return job.create_frozen(values), digest(values)
+    return job.create_frozen(values), digest({**states.brought(job.layout.frozen), **values})
 
 
 def _starts(run: Run, job: Plan) -> dict[str, np.ndarray]:

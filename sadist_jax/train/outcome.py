@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from sadist_jax import pretrained
+from sadist_jax import pretrained, tree
 from sadist_jax.models.efficient_sam import EfficientSam
 from sadist_jax.models.sam import Sam
 from sadist_jax.nn import table as leaves
@@ -27,18 +27,23 @@ _NOT_DRAWN = {"step", "samples", "samples_per_second", "skipped"}
 
 
 def export(run: Run, job: Plan, state: State, frozen: Params) -> None:
-    """Write all parameters of the method, frozen ones too, and their average if kept, in the reference's layout.
+    """Write all parameters of the method, frozen ones and statistics too, and their average if kept.
 
-    Of a method that trains one whole model, `sadist_jax.load` reads them; the file says which model it is.
+    They are in the reference's layout. Of a method that trains one whole model, `sadist_jax.load` reads them; the file
+    says which model it is.
     """
     trees = {start.PARAMS: state.params, AVERAGE: optim.average(state.opt_state)}
+    tables = job.method.table()
+    moved = {name for name, leaf in tree.flatten(tables["extra"]).items() if leaf.role == "stat"}
+    stats, table = (tree.partition(x, moved)[0] for x in (state.extra, tables["extra"]))
+    table = tree.merge(tables["params"], table)
     for name, params in trees.items():
         if params is None:
             continue
-        whole = jax.tree.map(hosts.fetch, job.layout.rejoin(params, frozen)[0])
+        whole = jax.tree.map(hosts.fetch, tree.merge(job.layout.rejoin(params, frozen)[0], stats))
         if hosts.index() == 0:
             metadata = {"format": "sadist_jax", "run": run.name, "step": str(int(state.step))} | description(job.method)
-            safetensors.write(run.directory / name, leaves.to_reference(job.method.table()["params"], whole), metadata)
+            safetensors.write(run.directory / name, leaves.to_reference(table, whole), metadata)
 
 
 def description(method: object) -> dict[str, str]:

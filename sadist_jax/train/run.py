@@ -145,9 +145,12 @@ def check(run: Run) -> None:
 
 
 def as_json(value: Any) -> Any:
-    """The run as JSON can hold it: dataclasses become {"class": name, field: value, ...}, functions their name."""
+    """The run as JSON can hold it: dataclasses become {"class": name, field: value, ...}, functions their name.
+
+    Fields that a dataclass leaves out of its repr (arrays) are left out here too.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
         return {"class": type(value).__qualname__, **fields}
     if isinstance(value, Mapping):
         return {str(key): as_json(v) for key, v in value.items()}

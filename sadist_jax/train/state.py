@@ -79,12 +79,19 @@ def init_key(seed: int) -> Key:
     return jax.random.fold_in(jax.random.key(seed), _INIT)
 
 
+def brought(table: Table) -> dict[str, np.ndarray]:
+    """{leaf name: value} of the leaves that bring their start values along."""
+    flat = tree.flatten(table)
+    return {name: np.asarray(leaf.init.value) for name, leaf in flat.items() if isinstance(leaf.init, leaves.Given)}
+
+
 def fill(table: Table, values: Mapping[str, np.ndarray], key: Key, shardings: Any) -> Params:
     """Arrays for a table, each made where it will live: `values` where there is one, the leaf's own init elsewhere.
 
     No initialiser runs for a leaf that has a value, and no device ever sees more of a leaf than its own part.
     """
     where = tree.flatten(shardings)
+    values = {**{name: hosts.agreed(value) for name, value in brought(table).items()}, **values}
     rest = {name: leaf for name, leaf in tree.flatten(table).items() if name not in values}
     missing = tree.unflatten(rest)
     made = jax.jit(lambda key: leaves.init(missing, key), out_shardings=tree.unflatten({n: where[n] for n in rest}))(

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sadist_jax import tree
-from sadist_jax.methods.method import Method, Terms
+from sadist_jax.methods.method import Aux, Method, Terms
 from sadist_jax.parallel import shard
 from sadist_jax.parallel.mesh import AXES
 from sadist_jax.train.state import Layout, State
@@ -45,19 +45,19 @@ def build(
     def step(state: State, frozen: Params, batch: Batch) -> tuple[State, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
-        def loss(params: Params, rows: Batch) -> tuple[Terms, Metrics]:
+        def loss(params: Params, rows: Batch) -> tuple[Terms, Aux]:
             whole, own = layout.rejoin(params, frozen)
-            terms, aux = method.loss(whole, own, state.extra, rows, key, state.step)
-            return terms, aux.get("metrics", {})
+            return method.loss(whole, own, state.extra, rows, key, state.step)
 
-        grads, metrics = _gradient(loss, state.params, batch, accumulate, mesh)
+        grads, metrics, moved = _gradient(loss, state.params, batch, accumulate, mesh)
         grads = jax.lax.with_sharding_constraint(grads, shardings.params)
         grad_norm = tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"][0]) & jnp.isfinite(grad_norm)
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
         params = optax.apply_updates(state.params, updates)
-        extra = method.after_step(layout.rejoin(params, frozen)[0], state.extra, state.step)
+        extra = tree.overlay(state.extra, moved)
+        extra = method.after_step(layout.rejoin(params, frozen)[0], extra, state.step)
         new = State(state.step, params, opt_state, extra)
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
 
@@ -82,27 +82,32 @@ def ratio(total: Array, weight: Array) -> Array:
 
 
 def _gradient(
-    loss: Callable[[Params, Batch], tuple[Terms, Metrics]], params: Params, batch: Batch, parts: int, mesh: Mesh
-) -> tuple[Params, Metrics]:
-    """Gradient of the training loss, and the metrics of the whole batch: "loss", each term, and the method's own."""
+    loss: Callable[[Params, Batch], tuple[Terms, Aux]], params: Params, batch: Batch, parts: int, mesh: Mesh
+) -> tuple[Params, Metrics, Params]:
+    """Gradient of the training loss; metrics of the whole batch: "loss", each term, the method's own; aux["moved"].
+
+    What the forward pass moves is averaged over the micro-batches, which all start from the same values: for a moving
+    average this is the average's own step with the mean statistic.
+    """
 
     def weights(rows: Batch) -> dict[str, Array]:
         return {name: weight for name, (_, weight, _) in loss(params, rows)[0].items()}
 
     whole = None if parts == 1 else _sum_over_parts(weights, batch, parts, mesh)
 
-    def objective(params: Params, rows: Batch) -> tuple[Array, Metrics]:
-        terms, metrics = loss(params, rows)
+    def objective(params: Params, rows: Batch) -> tuple[Array, tuple[Metrics, Params]]:
+        terms, aux = loss(params, rows)
         over = {name: terms[name][1] if whole is None else whole[name] for name in terms}
         shares = {name: c * ratio(t, jax.lax.stop_gradient(over[name])) for name, (t, _, c) in terms.items()}
         total = sum(shares.values(), jnp.zeros(()))
         # the loss is a share of the whole already: its weight is counted once, whatever the number of parts
         logged = {"loss": (total, jnp.float32(1 / parts)), **{name: (t, w) for name, (t, w, _) in terms.items()}}
-        return total, logged | metrics
+        moved = jax.tree.map(lambda x: x / parts, aux.get("moved", {}))
+        return total, (logged | aux.get("metrics", {}), moved)
 
-    def part(rows: Batch) -> tuple[Params, Metrics]:
-        grads, metrics = jax.grad(objective, has_aux=True)(params, rows)
-        return grads, jax.lax.stop_gradient(metrics)
+    def part(rows: Batch) -> tuple[Params, Metrics, Params]:
+        grads, aux = jax.grad(objective, has_aux=True)(params, rows)
+        return grads, *jax.lax.stop_gradient(aux)
 
     return _sum_over_parts(part, batch, parts, mesh)
 

@@ -19,6 +19,7 @@ FLOORS = [  # lowest first; a room sees the floors below its own, and itself; ad
     ["ops", "codecs"],
     ["losses", "nn"],
     ["models", "adapt", "parallel", "data", "weights"],
+    ["recognise"],
     ["methods", "predict", "evals", "pretrained"],
     ["train", "interop"],
     ["cli"],

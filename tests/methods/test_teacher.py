@@ -18,7 +18,7 @@ def patches() -> np.ndarray:
 
 
 def test_pixels_as_they_are():
-    found = Pixels(2, "none").targets({}, jnp.asarray(IMAGE), 2)
+    found = Pixels(2, "none").targets({}, {"image": jnp.asarray(IMAGE)}, 2)
     np.testing.assert_allclose(found, patches(), atol=1e-5)
 
 
@@ -26,12 +26,12 @@ def test_pixels_per_token_are_maes():
     """norm_pix_loss: (x - mean) / sqrt(var + 1e-6) with torch's variance, which divides by n - 1."""
     x = patches()
     expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, ddof=1, keepdims=True) + 1e-6)
-    np.testing.assert_allclose(Pixels(2).targets({}, jnp.asarray(IMAGE), 2), expected, atol=1e-5)
+    np.testing.assert_allclose(Pixels(2).targets({}, {"image": jnp.asarray(IMAGE)}, 2), expected, atol=1e-5)
 
 
 def test_pixels_that_make_another_grid_are_refused():
     with pytest.raises(ValueError, match="patches of 2 px make 2 a side, the student has 4"):
-        Pixels(2).targets({}, jnp.asarray(IMAGE), 4)
+        Pixels(2).targets({}, {"image": jnp.asarray(IMAGE)}, 4)
 
 
 class Pool(VitDet):
@@ -51,19 +51,23 @@ FROZEN = {"image_encoder": {"factor": jnp.float32(1)}}
 def test_features_of_the_crop_itself(at, factor):
     x = np.asarray(normalize(jnp.asarray(IMAGE)))
     expected = factor * x.reshape(2, 2, 2, 2, 2, 3).mean((2, 4)).reshape(2, 4, 3)
-    np.testing.assert_allclose(SamFeatures(TEACHER, at).targets(FROZEN, jnp.asarray(IMAGE), 2), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        SamFeatures(TEACHER, at).targets(FROZEN, {"image": jnp.asarray(IMAGE)}, 2), expected, atol=1e-5
+    )
 
 
 def test_a_teacher_at_its_own_size_is_brought_back_to_the_students_tokens():
     """Of a single colour, so that resizing changes nothing: 8 px make 4 x 4 features, averaged down to 2 x 2."""
     flat = jnp.full((1, 4, 4, 3), 200, jnp.uint8)
-    found = SamFeatures(TEACHER, "pre_neck", side=8).targets(FROZEN, flat, 2)
+    found = SamFeatures(TEACHER, "pre_neck", side=8).targets(FROZEN, {"image": flat}, 2)
     np.testing.assert_allclose(found, np.tile((200 - np.array(MEAN)) / STD, (1, 4, 1)), atol=1e-5)
 
 
 def test_targets_send_no_gradient_to_the_teacher():
     def total(factor):
-        return SamFeatures(TEACHER).targets({"image_encoder": {"factor": factor}}, jnp.asarray(IMAGE), 2).sum()
+        return (
+            SamFeatures(TEACHER).targets({"image_encoder": {"factor": factor}}, {"image": jnp.asarray(IMAGE)}, 2).sum()
+        )
 
     assert jax.grad(total)(1.0) == 0
 

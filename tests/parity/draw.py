@@ -21,6 +21,8 @@ TOKENS = {
 
 def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """float32 array of `shape` (PyTorch's layout) for the parameter called `name`."""
+    if name.endswith("num_batches_tracked"):
+        return np.array(zlib.crc32(name.encode()) % 2**24, np.int64)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     mean, std = _moments(name, shape)
     x = rng.standard_normal(shape, np.float32)
@@ -35,12 +37,16 @@ def _moments(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return 0, 1
     if "rel_pos" in leaf:
         return 0, 0.7 * shape[1] ** -0.5  # scores of unit-variance queries: 0.7 for rows and for columns
+    if leaf == "attention_biases":
+        return 0, 0.7
+    if leaf == "running_mean":
+        return 0, 0.2
     if TOKENS & set(name.split(".")):
         return 0, 0.5
     if leaf == "bias":
         return 0.02, 0.1
     if len(shape) == 1:
-        return 1, 0.2  # norm
+        return 1, 0.2  # norm, its running variance too
     return 0, np.prod(shape[1:]) ** -0.5
 
 

@@ -132,7 +132,7 @@ def test_an_unfinished_run_gives_its_newest_checkpoint(tmp_path):
     assert (int(state.step), found.reference) == (8, False)
     held = tree.flatten(job.create_frozen({})["student"]["head"])
     expected = tree.flatten(state.params) | {f"student.head.{name}": value for name, value in held.items()}
-    assert_same_bits(dict(found.leaves), expected)
+    assert_same_bits({name: found.leaves[name] for name in expected}, expected)
 
 
 def test_evals_are_logged_and_their_pictures_kept(tmp_path):

@@ -1,0 +1,91 @@
+"""Convert weights between this project and its neighbours: python -m conversion SOURCE TARGET.
+
+SOURCE, recognised by its keys:
+  SAM, MobileSAM and EfficientSAM as released (.pth, .pt, .pt.zip), and .safetensors of ours
+  transformers' SamModel (a folder, its model.safetensors or pytorch_model.bin)
+  a SAM preset of keras-hub (a folder)
+  a plain ViT of timm, DeiT or MAE (.pth, .safetensors): the encoder alone
+
+TARGET:
+  .pth, .pt         for the official code, or for timm where SOURCE is a plain ViT
+  .safetensors      ours: sadist_jax.load, or a run's `starts`
+  a folder          with --to hf: for transformers' SamModel.from_pretrained
+                    with --to keras-hub: for keras_hub.models.SAMImageSegmenter.from_preset
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import sadist_jax
+from conversion import hugging_face, keras_hub, timm_vit
+from conversion.state import read_json, read_state
+from sadist_jax.errors import BadInput
+from sadist_jax.models.vit import Vit
+from sadist_jax.nn import table
+from sadist_jax.recognise import SUPPORTED
+
+ENDINGS = (".pth", ".pt", ".safetensors")
+FOLDERS = {"hf": hugging_face.write, "keras-hub": keras_hub.write}
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m conversion", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, metavar="SOURCE")
+    parser.add_argument("target", type=Path, metavar="TARGET")
+    parser.add_argument("--to", choices=FOLDERS, help="what a folder is for")
+    args = parser.parse_args(argv)
+    try:
+        if (args.target.suffix in ENDINGS) == bool(args.to):
+            raise BadInput(
+                f"--to {args.to} makes a folder, and {args.target} is the name of a file"
+                if args.to
+                else f"{args.target} must end in .pth, .pt or .safetensors, or be a folder: --to hf or --to keras-hub"
+            )
+        if args.target.exists():
+            raise BadInput(f"{args.target} exists; delete it or name another target")
+        model, params = read(args.source)
+        write(args.target, args.to, model, params)
+    except BadInput as error:
+        print(f"conversion: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.target}: {type(model).__name__}, {table.count(model.table()) / 1e6:.1f} million weights")
+    return 0
+
+
+def read(source: Path) -> tuple[Any, Any]:
+    """(model, params) of any source."""
+    if source.is_dir():
+        found = [module.read for module in (hugging_face, keras_hub) if module.reads(source)]
+        if not found:
+            config = source / "config.json"
+            kind = read_json(config).get("model_type", "") if config.exists() else ""
+            raise BadInput(
+                f"{source} is neither a SamModel of transformers nor a SAM preset of keras-hub"
+                + (f", but a {kind!r}" if kind else "")
+                + f". Known: {SUPPORTED}, and these two"
+            )
+        return found[0](source)
+    if source.exists():
+        state = read_state(source)
+        for module in (hugging_face, timm_vit):
+            if state.keys() >= module.KEYS:
+                return module.from_state(state, str(source))
+        del state
+    return sadist_jax.load(source)
+
+
+def write(target: Path, folder: str | None, model: Any, params: Any) -> None:
+    if folder:
+        FOLDERS[folder](target, model, params)
+    elif isinstance(model, Vit):
+        timm_vit.write(target, model, params)
+    else:
+        sadist_jax.save(target, model, params)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""Compute the teacher's features of a run's data once, for training without the teacher.
+
+    sadist features configs/sami_ti_frames.py --out features/imagenet    the same again goes on after an interruption
+    sadist features CONFIG --out DIR --process 3 --processes 8           a share of the shards, on another machine
+
+It prints the cache's digest, which training asks for: configs/sami_ti_cached.py.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sadist_jax.errors import BadInput
+from sadist_jax.train import config
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The teacher, the data and the view are the config's."""
+
+    config: Annotated[str, tyro.conf.Positional]
+    """config of a SAMI run, whose teacher it is"""
+    out: Path
+    """folder of the cache"""
+    root: str | None = None
+    """folder of pictures instead of the config's data"""
+    weights: str | None = None
+    """file of the teacher's weights instead of the config's"""
+    batch: int = 8
+    """pictures at a time"""
+    shards: int = 0
+    """files to write; 0: one for every 1024 pictures"""
+    process: int = 0
+    """which of `processes` this is"""
+    processes: int = 1
+    """how many share the work"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """`argv`: the config, then options. Returns the exit code."""
+    options = tyro.cli(Options, args=list(argv), prog="sadist features", description=__doc__)
+    if not 0 <= options.process < options.processes:
+        raise BadInput(f"--process {options.process} must be between 0 and {options.processes - 1}")
+    if options.batch < 1 or options.shards < 0:
+        raise BadInput("--batch must be 1 or more, --shards 0 or more")
+    from sadist_jax.data.folder import Folder
+    from sadist_jax.train import features
+
+    run = config.load(config.find(options.config)).config()
+    if options.root is not None:
+        run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=Folder(options.root)))
+    if options.weights is not None:
+        starts = tuple(dataclasses.replace(s, source=options.weights) for s in run.starts if "teacher" in s.target)
+        run = dataclasses.replace(run, starts=starts)
+    manifest = features.write(
+        run, options.out, batch=options.batch, shards=options.shards, process=options.process,
+        processes=options.processes,
+    )  # fmt: skip
+    total = manifest.samples * manifest.nbytes / 1e9
+    print(f"{options.out}: {manifest.samples} samples of {manifest.nbytes:,} bytes, {total:,.1f} GB when complete")
+    print(f"digest {manifest.digest}")
+    return 0

@@ -1,0 +1,194 @@
+"""A teacher's features on disk: what `sadist features` writes, and a source whose samples bring them along.
+
+A folder with `manifest.json` and shards `features-00003-of-00128-4f6a2c81.array_record`, where the last part is the
+beginning of the manifest's digest, so that shards of another cache are never taken for this one's. Shard s holds the
+samples s * per_shard ... of the source in its own order, one record each: bfloat16, little-endian, row-major, (h, w, c)
+as the manifest says; an empty record stands for a picture that could not be read. ArrayRecord's checksums find flipped
+bits.
+"""
+
+import functools
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from sadist_jax.data.sample import Features, Reader, Sample, Unreadable
+from sadist_jax.errors import BadInput
+
+MANIFEST, FORMAT = "manifest.json", 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a cache was made from, and how it is cut.
+
+    teacher: encoder, feature point and other fields of the teacher, as JSON.
+    weights: digest of the teacher's weights (weights.digest).
+    view: what the teacher saw of a sample, as JSON.
+    data: digest of the source; samples: their number.
+    shape: (h, w, c) of a record.
+    """
+
+    teacher: str
+    weights: str
+    view: str
+    data: str
+    samples: int
+    shape: tuple[int, int, int]
+    shards: int
+    format: int = FORMAT
+
+    @property
+    def per_shard(self) -> int:
+        return math.ceil(self.samples / self.shards)
+
+    @property
+    def nbytes(self) -> int:
+        """Of a record."""
+        return 2 * math.prod(self.shape)
+
+    def part(self, shard: int) -> range:
+        """The samples of a shard."""
+        first = shard * self.per_shard
+        return range(min(first, self.samples), min(first + self.per_shard, self.samples))
+
+    def file(self, shard: int) -> str:
+        return f"features-{shard:05}-of-{self.shards:05}-{self.digest[:8]}.array_record"
+
+    def text(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """64 hexadecimal digits: of teacher, view, data and cut."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises BadInput where there is none, or none that this version reads."""
+    path = folder / MANIFEST
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        manifest = Manifest(**{**fields, "shape": tuple(fields["shape"])})
+    except FileNotFoundError:
+        raise BadInput(f"there is no cache of features in {folder}; make it with `sadist features`") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(f"{path} is damaged ({error}); make the cache again with `sadist features`") from None
+    if manifest.format != FORMAT:
+        raise BadInput(f"{path} is of format {manifest.format}, this version reads {FORMAT}; make the cache again")
+    return manifest
+
+
+def differences(found: Manifest, wanted: Manifest) -> str:
+    """What two manifests disagree in, a line each; empty when in nothing."""
+    a, b = asdict(found), asdict(wanted)
+    return "\n".join(f"{name}: the cache has {a[name]}, this needs {b[name]}" for name in a if a[name] != b[name])
+
+
+@dataclass(frozen=True)
+class WithFeatures:
+    """`source`, whose samples bring the features of the cache in `cache` along.
+
+    digest: which cache that must be, as `sadist features` has printed it: it depends on teacher, view and data.
+    """
+
+    source: Any
+    cache: str
+    digest: str
+
+    def open(self) -> "WithFeaturesReader":
+        reader, folder = self.source.open(), Path(self.cache)
+        manifest = read_manifest(folder)
+        if (manifest.data, manifest.samples) != (reader.digest(), len(reader)):
+            raise BadInput(
+                f"the features in {folder} are of other data ({manifest.samples} samples, this has {len(reader)}; or "
+                "other files): name the source that they were made from, or make them again with `sadist features`"
+            )
+        if self.digest != manifest.digest:
+            raise BadInput(
+                f"the features in {folder} have the digest {manifest.digest}, and {self.digest or 'none'} is wanted: "
+                "name that digest if its teacher and view are meant (see manifest.json), or another cache"
+            )
+        missing = [manifest.file(s) for s in range(manifest.shards) if not (folder / manifest.file(s)).exists()]
+        if missing:
+            raise BadInput(
+                f"{folder} lacks {len(missing)} of {manifest.shards} shards ({missing[0]}, ...): run the same "
+                "`sadist features` again, it goes on where it stopped"
+            )
+        for shard in range(manifest.shards):
+            check_shard(folder / manifest.file(shard), len(manifest.part(shard)))
+        return WithFeaturesReader(reader, str(folder), manifest)
+
+
+@dataclass(frozen=True)
+class WithFeaturesReader:
+    source: Reader
+    folder: str
+    manifest: Manifest
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.source[index]._replace(features=Features(self.features(index), self.manifest.view))
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    def digest(self) -> str:
+        """Of the data and of the cache: a run goes on only with the same of both."""
+        return f"{self.source.digest()}-{self.manifest.digest}"
+
+    def features(self, index: int) -> np.ndarray:
+        """(h, w, c) bfloat16. Raises Unreadable where the record is empty, BadInput where the shard is damaged."""
+        shard, position = divmod(index, self.manifest.per_shard)
+        path = Path(self.folder, self.manifest.file(shard))
+        record = _record(path, position)
+        if not record:
+            raise Unreadable(str(path), f"{self.source.name(index)} could not be read when {path} was made")
+        if len(record) != self.manifest.nbytes:
+            raise BadInput(
+                f"{path} has {len(record)} bytes for a sample, not {self.manifest.nbytes}; delete it and make it again "
+                "with `sadist features`"
+            )
+        bits = np.frombuffer(record, "<u2").astype(np.uint16, copy=False)  # little-endian, whatever this machine is
+        return bits.view(ml_dtypes.bfloat16).reshape(self.manifest.shape)
+
+
+def check_shard(path: Path, expected: int) -> None:
+    """Raises BadInput where a shard is truncated, damaged at its ends, or holds another number of records."""
+    found = len(_opened(str(path)))
+    if found != expected:
+        raise BadInput(
+            f"{path} holds {found} samples, not {expected}; delete it and make it again with `sadist features`"
+        )
+
+
+def _record(path: Path, position: int) -> bytes:
+    try:
+        return _kept_open(str(path))[position]
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _opened(path: str) -> Any:
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    try:
+        return ArrayRecordDataSource(path)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise _damaged(Path(path), error) from None
+
+
+_kept_open = functools.lru_cache(64)(_opened)  # each holds a file open, and a process may have a thousand
+
+
+def _damaged(path: Path, error: Exception) -> BadInput:
+    reason = str(error).partition("\n")[0]
+    return BadInput(f"{path} is damaged or truncated ({reason}); delete it and make it again with `sadist features`")

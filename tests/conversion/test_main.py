@@ -1,0 +1,103 @@
+"""python -m conversion from end to end, on models small enough to draw in a moment."""
+
+import jax
+import numpy as np
+import pytest
+
+import sadist_jax
+from conversion import __main__, hugging_face
+from sadist_jax import tree
+from sadist_jax.models.sam import Sam
+from sadist_jax.models.vit import Vit
+from sadist_jax.nn import table
+from sadist_jax.train.start import Start, overlay
+from sadist_jax.weights import safetensors
+from sadist_jax.weights.pth_writer import write_pth
+from tests.parity import draw
+
+
+def run(*arguments) -> int:
+    return __main__.main([str(argument) for argument in arguments])
+
+
+def same(ours, theirs) -> None:
+    assert tree.flatten(ours).keys() == tree.flatten(theirs).keys()
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_to_transformers_and_back(tmp_path):
+    sam, params = sadist_jax.load("sam_mini")
+    assert run("sam_mini", tmp_path / "hf", "--to", "hf") == 0
+    assert run(tmp_path / "hf", tmp_path / "ours.safetensors") == 0
+    again, loaded = sadist_jax.load(tmp_path / "ours.safetensors")
+    assert again == sam
+    same(loaded, params)
+    assert run(tmp_path / "hf" / "model.safetensors", tmp_path / "official.pth") == 0
+    same(sadist_jax.load(tmp_path / "official.pth")[1], params)
+
+
+def test_two_different_fourier_matrices_are_refused(tmp_path, capsys):
+    sam, params = sadist_jax.load("sam_mini")
+    hugging_face.write(tmp_path / "hf", sam, params)
+    state, _ = safetensors.read(tmp_path / "hf" / "model.safetensors")
+    state[hugging_face.TWIN] = state[hugging_face.SHARED] + 1
+    safetensors.write(tmp_path / "x.safetensors", state)
+    assert run(tmp_path / "x.safetensors", tmp_path / "y.pth") == 2
+    assert "differ; they are one matrix" in capsys.readouterr().err
+    assert not (tmp_path / "y.pth").exists()
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+def test_a_plain_vit_leaves_its_heads_behind(tmp_path, class_token):
+    vit = Vit(64, 2, 1, 8, 32)
+    state = draw.state(vit.table())
+    extra = {"norm.weight": np.ones(64, np.float32), "head.weight": np.ones((10, 64), np.float32)}
+    if class_token:
+        extra["cls_token"] = np.ones((1, 1, 64), np.float32)
+    given = state | extra
+    if not class_token:
+        given["pos_embed"] = state["pos_embed"][:, 1:]
+    write_pth(tmp_path / "timm.pth", given, "model")
+    assert run(tmp_path / "timm.pth", tmp_path / "ours.safetensors") == 0
+    rows = {"student": vit.table()}
+    found = overlay([Start(r"student\.(.*)", str(tmp_path / "ours.safetensors"))], rows, tree.flatten(rows).keys())
+    expected = tree.flatten(table.from_reference(vit.table(), state))
+    row = slice(0 if class_token else 1, None)  # without a class token, its row is ours
+    for name, value in expected.items():
+        value, ours = (x[:, row] if name == "pos_embed" else x for x in (value, found[f"student.{name}"]))
+        np.testing.assert_array_equal(ours, value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (
+            ("sam_mini", "folder"),
+            "folder must end in .pth, .pt or .safetensors, or be a folder: --to hf or --to keras-hub",
+        ),
+        (("sam_mini", "x.pth", "--to", "hf"), "--to hf makes a folder, and x.pth is the name of a file"),
+        (("nothing.pth", "x.pth"), "nothing.pth"),
+        (("sam_mini", "x.onnx"), r"x.onnx must end in .pth, .pt or .safetensors"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, arguments, why):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    assert why in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_target_is_never_overwritten(tmp_path, capsys):
+    (tmp_path / "x.pth").write_text("precious")
+    assert run("sam_mini", tmp_path / "x.pth") == 2
+    assert "exists" in capsys.readouterr().err
+    assert (tmp_path / "x.pth").read_text() == "precious"
+
+
+def test_a_model_that_transformers_has_no_class_for_is_refused(tmp_path, capsys):
+    sam = Sam.mobile()
+    params = table.from_reference(sam.table(), draw.state(sam.table()))
+    sadist_jax.save(tmp_path / "mobile_sam.pt", sam, params)
+    assert run(tmp_path / "mobile_sam.pt", tmp_path / "hf", "--to", "hf") == 2
+    assert "transformers has no class for this model" in capsys.readouterr().err
+    assert not (tmp_path / "hf").exists()

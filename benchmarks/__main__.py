@@ -7,10 +7,19 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import efficient_sam_encoder, interleave, machine, mask_decoder, report, sam_encoder, sami_step
+from benchmarks import (
+    efficient_sam_encoder,
+    interleave,
+    machine,
+    mask_decoder,
+    report,
+    sam_encoder,
+    sami_step,
+    sami_teacher,
+)  # fmt: skip
 from benchmarks.case import Case
 
-MODULES = (sam_encoder, mask_decoder, efficient_sam_encoder, sami_step)
+MODULES = (sam_encoder, mask_decoder, efficient_sam_encoder, sami_step, sami_teacher)
 
 
 def main(argv: list[str]) -> int:

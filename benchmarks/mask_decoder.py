@@ -26,6 +26,7 @@ def contenders() -> tuple[Contender, ...]:
     return (
         Contender("segment-anything, eager", official, torch=True),
         Contender("segment-anything, decoder by torch.compile", compiled, torch=True),
+        Contender("transformers", transformers, torch=True),
         Contender("sadist_jax", ours),
     )
 
@@ -61,6 +62,25 @@ def official(folder: Path, size: str, prompts: int, *, compile: bool = False) ->
     def run() -> tuple[torch.Tensor, torch.Tensor]:
         sparse, dense = encoder(points=(points, labels), boxes=None, masks=None)
         return decode(embedding, encoder.get_dense_pe(), sparse, dense, multimask_output=True)
+
+    return Op(run, lambda: dict(zip(("logits", "iou"), (x.numpy() for x in run()), strict=True)))
+
+
+def transformers(folder: Path, size: str, prompts: int) -> Op:
+    import torch
+    from transformers import SamModel
+
+    model = SamModel.from_pretrained(folder / "transformers").eval()
+    sizes = model.config.vision_config
+    grid = sizes.image_size // sizes.patch_size
+    embedding, points, labels = inputs((grid, grid, sizes.output_channels), sizes.image_size, prompts)
+    embedding = torch.from_numpy(embedding).permute(0, 3, 1, 2).contiguous()
+    click = {"input_points": torch.from_numpy(points[None]), "input_labels": torch.from_numpy(labels[None])}
+
+    @torch.inference_mode()
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
+        found = model(image_embeddings=embedding, **click, multimask_output=True)
+        return found.pred_masks[0], found.iou_scores[0]
 
     return Op(run, lambda: dict(zip(("logits", "iou"), (x.numpy() for x in run()), strict=True)))
 

@@ -26,9 +26,14 @@ def contenders() -> tuple[Contender, ...]:
 
 
 def prepare(folder: Path, size: str, batch: int) -> None:
+    """weights.pth with the official names, and transformers/ with the same weights."""
+    from conversion import hugging_face
+    from sadist_jax import pretrained
     from sadist_jax.models.sam import Sam
 
     draw(folder, getattr(Sam, size)().table())
+    sam, params = pretrained.load(folder / "weights.pth")
+    hugging_face.write(folder / "transformers", sam, params)
 
 
 def compiled(folder: Path, size: str, batch: int) -> Op:
@@ -39,19 +44,14 @@ def transformers(folder: Path, size: str, batch: int) -> Op:
     import torch
     from transformers import SamModel
 
-    from conversion import hugging_face
-    from sadist_jax import pretrained
-    from sadist_jax.ops.pixels import MEAN, STD
+    from benchmarks.torch_vit import normalize
 
-    sam, params = pretrained.load(folder / "weights.pth")
-    hugging_face.write(folder / "transformers", sam, params)
     model = SamModel.from_pretrained(folder / "transformers", attn_implementation="sdpa").eval()
-    image = torch.from_numpy(photo(sam.image_size, batch)).permute(0, 3, 1, 2).contiguous()
-    mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (MEAN, STD))
+    image = torch.from_numpy(photo(model.config.vision_config.image_size, batch))
 
     @torch.inference_mode()
     def run() -> torch.Tensor:
-        return model.get_image_embeddings((image - mean) / std)
+        return model.get_image_embeddings(normalize(image))
 
     return Op(run, lambda: {"embedding": run().permute(0, 2, 3, 1).numpy()})
 

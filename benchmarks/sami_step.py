@@ -28,7 +28,12 @@ def cases(*, tiny: bool = False) -> list[Case]:
 
 
 def contenders() -> tuple[Contender, ...]:
-    return Contender("torch, eager, fused AdamW", eager, torch=True), Contender("sadist_jax", ours)
+    return (
+        Contender("torch, eager, fused AdamW", eager, torch=True),
+        Contender("torch.compile, fused AdamW", compiled, torch=True),
+        Contender("sadist_jax", ours),
+        Contender("sadist_jax, decoder computed again", ours_remat),
+    )
 
 
 def prepare(folder: Path, size: str, batch: int) -> None:
@@ -56,7 +61,11 @@ def agreed_order(xp, index, tokens: int):
     return (5 * xp.arange(tokens) + index[:, None]) % tokens
 
 
-def ours(folder: Path, size: str, batch: int) -> Op:
+def ours_remat(folder: Path, size: str, batch: int) -> Op:
+    return ours(folder, size, batch, remat=True)
+
+
+def ours(folder: Path, size: str, batch: int, *, remat: bool = False) -> Op:
     import jax.numpy as jnp
 
     from sadist_jax import tree
@@ -69,18 +78,23 @@ def ours(folder: Path, size: str, batch: int) -> Op:
             return agreed_order(jnp, index, self.student.grid**2)
 
     method = make_method(size)
+    method = dataclasses.replace(method, decoder=dataclasses.replace(method.decoder, remat=remat))
     values = tree.flatten(table.from_reference(method.table()["params"], read_pth(folder / "weights.pth")))
+
+    grid = method.student.grid
+    rows = {"image": photo(method.student.image_size, batch)}
+    rows["target"] = targets(batch, grid**2).reshape(batch, grid, grid, TARGET_DIM)
 
     def outputs() -> dict[str, np.ndarray]:
         agreed = Agreed(**{field.name: getattr(method, field.name) for field in dataclasses.fields(method)})
-        step = training(agreed, values, batch)
+        step = training(agreed, values, rows)
         return named([step() for _ in range(2)])
 
-    return Op(training(method, values, batch), outputs)
+    return Op(training(method, values, rows), outputs)
 
 
-def training(method, values: dict[str, np.ndarray], batch: int) -> Callable[[], dict[str, np.ndarray]]:
-    """A run of the package, laid out on the device -> its next step, which gives the step's metrics."""
+def training(method, values: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> Callable[[], dict[str, np.ndarray]]:
+    """A run of the package, laid out on the device -> its next step on these rows, which gives the step's metrics."""
     import jax
 
     from sadist_jax.parallel.mesh import MeshSpec
@@ -88,18 +102,17 @@ def training(method, values: dict[str, np.ndarray], batch: int) -> Callable[[], 
     from sadist_jax.train import plan
     from sadist_jax.train.optim import Optim
 
+    batch = len(rows["image"])
     optim = Optim(lr=LR, schedule="constant", b1=BETAS[0], b2=BETAS[1], weight_decay=DECAY)
     layout = {"mesh": MeshSpec(), "shard_spec": ShardSpec()}
     run = plan.make(method, steps=10**6, global_batch=batch, optim=optim, **layout)
     state, frozen = run.create(values), run.create_frozen(values)
-    rows = {"image": photo(method.student.image_size, batch), "index": np.arange(batch, dtype=np.int32)}
-    grid = method.student.grid
-    rows["target"] = targets(batch, grid**2).reshape(batch, grid, grid, TARGET_DIM)
-    rows = jax.device_put(rows | {"weight": np.ones(batch, np.float32)}, run.rows)
+    rest = {"index": np.arange(batch, dtype=np.int32), "weight": np.ones(batch, np.float32)}
+    placed = jax.device_put(rows | rest, run.rows)
 
     def step() -> dict[str, np.ndarray]:
         nonlocal state
-        state, metrics = run.step(state, frozen, rows)
+        state, metrics = run.step(state, frozen, placed)
         jax.block_until_ready(state)
         return {name: np.asarray(total / weight) for name, (total, weight) in metrics.items()}
 
@@ -110,7 +123,11 @@ def named(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {f"{name} {i}": step[name] for i, step in enumerate(steps) for name in ("loss", "grad_norm")}
 
 
-def eager(folder: Path, size: str, batch: int) -> Op:
+def compiled(folder: Path, size: str, batch: int) -> Op:
+    return eager(folder, size, batch, compile=True)
+
+
+def eager(folder: Path, size: str, batch: int, *, compile: bool = False) -> Op:
     import torch
 
     from benchmarks.torch_vit import ATTENTION, SIZES, CrossDecoder, Vit, normalize
@@ -125,13 +142,14 @@ def eager(folder: Path, size: str, batch: int) -> Op:
     matrices, vectors = ([p for p in model.parameters() if (p.ndim > 1) is many] for many in (True, False))
     groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=LR, betas=BETAS, fused=True)
+    encode, decode = (torch.compile(f) if compile else f for f in (student.encode, decoder))
     image, target = torch.from_numpy(photo(grid * patch, batch)), torch.from_numpy(targets(batch, tokens))
 
     def backward(order: torch.Tensor) -> torch.Tensor:
         optimizer.zero_grad()
         x = student.embed(normalize(image))
         visible = x.gather(1, order[:, :kept, None].expand(-1, -1, x.shape[-1]))
-        guess = decoder(student.encode(visible), order)
+        guess = decode(encode(visible), order)
         loss = torch.nn.functional.mse_loss(guess, target)
         loss.backward()
         return loss.detach()

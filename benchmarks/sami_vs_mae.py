@@ -74,7 +74,7 @@ class Plan:
 
     def pretrained(self, start: str, seed: int) -> Run:
         """The run that makes an encoder: configs/sami_mini.py on these photos; for MAE with pixels as targets."""
-        run = configs.load(configs.find("sami_mini")).config()
+        run = configs.make("sami_mini")[0]
         run = dataclasses.replace(run, data=Data(self.photos(), run.data.transform))
         if start == MAE:
             student, pixels, size = run.method.student, Pixels(run.method.student.patch), run.method.decoder

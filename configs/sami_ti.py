@@ -9,7 +9,8 @@ Hardware: 281 GFLOP an image, nearly all the teacher's (a formula, not a measure
 Number: fine-tuned on ImageNet-1K, the paper's ViT-Ti reaches 76.8 top-1 (MAE 75.2); not reproduced here yet.
 
 The paper is silent on these, and this is what we chose: the teacher sees the student's 224 px crop (the text before its
-eq. 1 feeds it the same N tokens), for which its 64 x 64 positions are shrunk bicubically to 14 x 14 and its relative
+eq. 1 feeds it the same N tokens; two other views: sami_ti:fixed224 and sami_ti:full1024, whose features can be computed
+once, see configs/sami_ti_cached.py), for which its 64 x 64 positions are shrunk bicubically to 14 x 14 and its relative
 positions linearly; `--method.teacher.side 1024` feeds it the enlarged crop instead, at its native size, and averages
 the 64 x 64 features to 14 x 14; targets after the neck ('pre_neck' is the other reading) and not normalised; the
 student's positions are fixed sine-cosine as in MAE; bfloat16, no clipping.
@@ -19,7 +20,7 @@ from typing import Literal
 
 from sadist_jax.data.folder import Folder
 from sadist_jax.data.sami_crops import SamiCrops
-from sadist_jax.data.sami_views import FrameCrops
+from sadist_jax.data.sami_views import FixedCrops, FrameCrops
 from sadist_jax.methods.sami import Sami
 from sadist_jax.methods.teacher import FrameFeatures, SamFeatures
 from sadist_jax.models.sam import Sam
@@ -32,14 +33,19 @@ from sadist_jax.train.start import Start
 EPOCHS, WARMUP_EPOCHS, IMAGES, BATCH = 400, 40, 1_281_167, 4096
 
 
-def run(name: str, student: Vit, teacher_view: Literal["crop224", "full1024"] = "crop224") -> Run:
+View = Literal["crop224", "fixed224", "full1024"]
+
+
+def run(name: str, student: Vit, teacher_view: View = "crop224") -> Run:
     """The recipe, which is the same for all sizes of student.
 
-    teacher_view: the teacher sees the student's crop, or the whole image at 1024 px, whose features are then cropped.
+    teacher_view: the teacher sees the student's random crop; or always the same one, the middle of each image, and so
+      does the student; or the whole image at 1024 px, whose features are then cropped as the student's image is.
     """
     encoder = Sam.vit_h(dtype="bfloat16").image_encoder
     teacher, crops = {
         "crop224": (SamFeatures(encoder), SamiCrops(224)),
+        "fixed224": (SamFeatures(encoder), FixedCrops(224)),
         "full1024": (FrameFeatures(encoder), FrameCrops()),
     }[teacher_view]
     epoch = IMAGES / BATCH
@@ -56,5 +62,6 @@ def run(name: str, student: Vit, teacher_view: Literal["crop224", "full1024"] = 
     )
 
 
-def config() -> Run:
-    return run("sami_ti", Vit.ti(dtype="bfloat16"))
+def config(teacher_view: View = "crop224") -> Run:
+    name = "sami_ti" if teacher_view == "crop224" else f"sami_ti_{teacher_view}"
+    return run(name, Vit.ti(dtype="bfloat16"), teacher_view)

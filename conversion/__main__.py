@@ -4,11 +4,12 @@ SOURCE, recognised by its keys:
   SAM, MobileSAM and EfficientSAM as released (.pth, .pt, .pt.zip), and .safetensors of ours
   transformers' SamModel (a folder, its model.safetensors or pytorch_model.bin)
   a SAM preset of keras-hub (a folder)
-  a plain ViT of timm, DeiT or MAE (.pth, .safetensors): the encoder alone
+  with --part student, or --part image_encoder: the ViT of a SAMI run's, or of an EfficientSAM's file
+  a plain ViT of timm, DeiT or MAE (.pth, .safetensors), or of transformers (a folder or file): the encoder alone
 
 TARGET:
   .pth, .pt         for the official code, or for timm where SOURCE is a plain ViT
-  .safetensors      ours: sadist_jax.load, or a run's `starts`
+  .safetensors      ours: sadist_jax.load, and a run's `starts` (a plain ViT: the latter only)
   a folder          with --to hf: for transformers' SamModel.from_pretrained
                     with --to keras-hub: for keras_hub.models.SAMImageSegmenter.from_preset
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import sadist_jax
-from conversion import hugging_face, keras_hub, timm_vit
+from conversion import hugging_face, hugging_face_vit, keras_hub, timm_vit
 from conversion.state import read_json, read_state
 from sadist_jax.errors import BadInput
 from sadist_jax.models.vit import Vit
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("source", type=Path, metavar="SOURCE")
     parser.add_argument("target", type=Path, metavar="TARGET")
+    parser.add_argument("--part", default="", help="only what SOURCE, a file, has below this name: a plain ViT")
     parser.add_argument("--to", choices=FOLDERS, help="what a folder is for")
     args = parser.parse_args(argv)
     try:
@@ -47,7 +49,7 @@ def main(argv: list[str]) -> int:
             )
         if args.target.exists():
             raise BadInput(f"{args.target} exists; delete it or name another target")
-        model, params = read(args.source)
+        model, params = read_part(args.source, args.part) if args.part else read(args.source)
         write(args.target, args.to, model, params)
     except BadInput as error:
         print(f"conversion: {error}", file=sys.stderr)
@@ -59,23 +61,33 @@ def main(argv: list[str]) -> int:
 def read(source: Path) -> tuple[Any, Any]:
     """(model, params) of any source."""
     if source.is_dir():
-        found = [module.read for module in (hugging_face, keras_hub) if module.reads(source)]
+        found = [module.read for module in (hugging_face, hugging_face_vit, keras_hub) if module.reads(source)]
         if not found:
             config = source / "config.json"
             kind = read_json(config).get("model_type", "") if config.exists() else ""
             raise BadInput(
-                f"{source} is neither a SamModel of transformers nor a SAM preset of keras-hub"
+                f"{source} is no SamModel and no plain ViT of transformers, and no SAM preset of keras-hub"
                 + (f", but a {kind!r}" if kind else "")
-                + f". Known: {SUPPORTED}, and these two"
+                + f". Known: {SUPPORTED}, and these"
             )
         return found[0](source)
     if source.exists():
         state = read_state(source)
-        for module in (hugging_face, timm_vit):
-            if state.keys() >= module.KEYS:
+        for module in (hugging_face, hugging_face_vit, timm_vit):
+            if module.knows(state):
                 return module.from_state(state, str(source))
         del state
     return sadist_jax.load(source)
+
+
+def read_part(source: Path, part: str) -> tuple[Vit, Any]:
+    """(model, params) of the plain ViT that a file has below a name. Raises BadInput where there is none."""
+    if not source.is_file():
+        raise BadInput(f"--part takes something out of a file, and {source} is none")
+    state = {name.removeprefix(f"{part}."): x for name, x in read_state(source).items() if name.startswith(f"{part}.")}
+    if not timm_vit.knows(state):
+        raise BadInput(f"{source} has no plain ViT below the name {part!r}")
+    return timm_vit.from_state(state, f"{part} of {source}")
 
 
 def write(target: Path, folder: str | None, model: Any, params: Any) -> None:

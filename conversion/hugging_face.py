@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conversion.renaming import Pairs, rename, swapped, within
-from conversion.state import State, read_json, read_state
+from conversion.state import FILES, State, read_json, weights_of
 from sadist_jax import recognise
 from sadist_jax.errors import BadInput
 from sadist_jax.models.sam import Sam
@@ -19,10 +19,8 @@ from sadist_jax.ops.pixels import MEAN, STD
 from sadist_jax.typing import Params
 from sadist_jax.weights import safetensors
 
-KEYS = frozenset({"vision_encoder.patch_embed.projection.weight"})  # by which a state dict is recognised
 SHARED = "shared_image_embedding.positional_embedding"
 TWIN = "prompt_encoder.shared_embedding.positional_embedding"
-FILES = ("model.safetensors", "pytorch_model.bin")
 
 _HEAD = (("layers.0", "proj_in"), ("layers.1", "layers.0"), ("layers.2", "proj_out"))
 NAMES: Pairs = (  # the official name, transformers' name
@@ -62,6 +60,10 @@ NAMES: Pairs = (  # the official name, transformers' name
 )  # fmt: skip
 
 
+def knows(state: State) -> bool:
+    return "vision_encoder.patch_embed.projection.weight" in state
+
+
 def reads(folder: Path) -> bool:
     """Whether the folder holds a SamModel: by the model_type in its config.json."""
     config = folder / "config.json"
@@ -70,10 +72,8 @@ def reads(folder: Path) -> bool:
 
 def read(folder: Path) -> tuple[Sam, Params]:
     """(model, params) of what save_pretrained wrote."""
-    found = [folder / name for name in FILES if (folder / name).exists()]
-    if not found:
-        raise BadInput(f"{folder} has a config.json and none of {', '.join(FILES)}; download the weights too")
-    return from_state(read_state(found[0]), str(found[0]))
+    path, state = weights_of(folder)
+    return from_state(state, str(path))
 
 
 def from_state(state: State, source: str) -> tuple[Sam, Params]:

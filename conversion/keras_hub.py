@@ -192,7 +192,10 @@ def package() -> Any:
     """keras_hub, on the JAX backend. Raises BadInput where it is missing."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     try:
+        import keras
         import keras_hub
     except ImportError as error:
         raise BadInput(f"keras-hub presets need keras-hub ({error}); {REMEDY}") from None
+    if (backend := keras.backend.backend()) != "jax":
+        raise BadInput(f"Keras runs on {backend} here, and this needs its JAX backend: set KERAS_BACKEND=jax")
     return keras_hub

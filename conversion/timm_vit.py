@@ -22,11 +22,18 @@ from sadist_jax.weights.pth_writer import write_pth
 
 KEYS = frozenset({"pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"})
 HEAD_DIM = {1280: 80}  # of released ViTs by their channels (H); 64 of all others; the weights do not say
-LEFT_BEHIND = re.compile(r"cls_token|norm\..*|fc_norm\..*|head\..*|mask_token|decoder_.*")
+LEFT_BEHIND = re.compile(r"cls_token|norm\..*|fc_norm\..*|head\..*|mask_token|decoder_.*|neck\..*")
 
 
-def from_state(state: State, source: str) -> tuple[Vit, Params]:
-    """(model, params) of the encoder, without what `LEFT_BEHIND` names. Raises BadInput where anything else is odd."""
+def knows(state: State) -> bool:
+    return state.keys() >= KEYS
+
+
+def from_state(state: State, source: str, heads: int = 0) -> tuple[Vit, Params]:
+    """(model, params) of the encoder, without what `LEFT_BEHIND` names. Raises BadInput where anything else is odd.
+
+    heads: 0: as in all released ViTs of that width, HEAD_DIM; the weights do not say.
+    """
     if state["pos_embed"].ndim != 3:
         raise BadInput(f"{source} is no plain ViT but SAM's encoder alone: sadist_jax.load_part reads it")
     left = [name for name in state if LEFT_BEHIND.fullmatch(name)]
@@ -39,8 +46,10 @@ def from_state(state: State, source: str) -> tuple[Vit, Params]:
     grid, patch = math.isqrt(rows), state["patch_embed.proj.weight"].shape[-1]
     if rows == grid**2:  # no class token: ours has its row all the same
         state["pos_embed"] = np.concatenate([np.zeros((1, 1, dim), np.float32), state["pos_embed"]], 1)
+    if not heads and dim % HEAD_DIM.get(dim, 64):
+        raise BadInput(f"{source} has {dim} channels, which are no whole number of heads of 64: no released ViT has")
     depth = 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
-    model = Vit(dim, depth, dim // HEAD_DIM.get(dim, 64), patch, grid * patch)
+    model = Vit(dim, depth, heads or dim // HEAD_DIM.get(dim, 64), patch, grid * patch)
     return model, table.from_reference(model.table(), state, source)
 
 

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from conversion import __main__ as conversion
-from conversion import hugging_face, keras_hub, timm_vit
+from conversion import hugging_face, hugging_face_vit, keras_hub, timm_vit
 from conversion.state import read_state
 from sadist_jax.codecs.geometry import longest_side_shape, pad_to_square, resize_image
 from sadist_jax.codecs.images import open_rgb
@@ -66,16 +66,18 @@ def differences(source: Path, photo: np.ndarray) -> dict[str, tuple[float, float
 def original_of(source: Path) -> Callable[[Path, Any, np.ndarray, tuple[int, int]], Stages]:
     """What runs the original of this source."""
     if source.is_dir():
+        if hugging_face_vit.reads(source):
+            return transformers_tokens
         return transformers_stages if hugging_face.reads(source) else keras_hub_stages
     state = read_state(source) if source.exists() else {}
-    if state.keys() >= hugging_face.KEYS:
+    if hugging_face.knows(state) or hugging_face_vit.knows(state):
         raise BadInput(f"{source} is a file of transformers without its config.json; name the folder")
-    if state.keys() >= timm_vit.KEYS:
+    if timm_vit.knows(state):
         return timm_tokens
     model, _ = conversion.read(source)
     if not isinstance(model, Sam) or not isinstance(model.image_encoder, VitDet) or source.suffix == ".safetensors":
         raise BadInput(
-            f"there is no package that runs {source}; verify takes SAM .pth, SamModel, SAM presets, timm ViTs"
+            f"there is no package that runs {source}; verify takes SAM .pth, SamModel, SAM presets, plain ViTs"
         )
     return official_stages
 
@@ -162,8 +164,7 @@ def timm_tokens(source: Path, model: Vit, frame: np.ndarray, size: tuple[int, in
     """timm's blocks on the patches alone: ours has no class token, which would take part in the attention."""
     torch, package = _library("torch", "torch"), _library("timm.models.vision_transformer", "timm torch torchvision")
     state = {name: torch.from_numpy(np.array(x, np.float32)) for name, x in read_state(source).items()}
-    if "cls_token" in state:
-        state["pos_embed"] = state["pos_embed"][:, 1:]
+    state["pos_embed"] = state["pos_embed"][:, -(model.grid**2) :]  # without the row of a class token
     vit = package.VisionTransformer(
         img_size=model.image_size, patch_size=model.patch, embed_dim=model.dim, depth=model.depth,
         num_heads=model.heads, class_token=False, global_pool="", final_norm=False, num_classes=0,
@@ -173,6 +174,24 @@ def timm_tokens(source: Path, model: Vit, frame: np.ndarray, size: tuple[int, in
     with torch.no_grad():
         image = torch.from_numpy(np.array(normalize(frame))).permute(0, 3, 1, 2)
         stages, _ = _recorded(blocks, lambda: vit.forward_features(image))
+    return {name: x.reshape(1, model.grid, model.grid, model.dim) for name, x in stages.items()}
+
+
+def transformers_tokens(source: Path, model: Vit, frame: np.ndarray, size: tuple[int, int]) -> Stages:
+    """transformers' blocks on the patches alone, as `timm_tokens`."""
+    torch, package = _library("torch", "torch"), _library("transformers", "transformers torch")
+    vit = package.AutoModel.from_pretrained(source).eval()
+    blocks = {f"block{i}": block for i, block in enumerate(vit.layers)}
+    with torch.no_grad():
+        image = torch.from_numpy(np.array(normalize(frame))).permute(0, 3, 1, 2)
+        x = vit.embeddings.patch_embeddings(image) + vit.embeddings.position_embeddings[:, 1:]
+
+        def run() -> None:
+            y = x
+            for block in vit.layers:
+                y = block(y)
+
+        stages, _ = _recorded(blocks, run)
     return {name: x.reshape(1, model.grid, model.grid, model.dim) for name, x in stages.items()}
 
 

@@ -1,4 +1,4 @@
-"""A model of ours inside keras.Model.fit: sam_mini's encoder, frozen, with a Keras head that finds what is bright.
+"""A model of ours inside keras.Model.fit: sam_mini's encoder, tuned with a Keras head to find what is bright.
 
 Command: python examples/keras_fit.py
 Needs: the extras `keras` and `demo`. Two CPU cores: half a minute.
@@ -37,9 +37,9 @@ def photo_and_mask() -> tuple[np.ndarray, np.ndarray]:
 def fit(epochs: int = 30) -> tuple[list[float], np.ndarray]:
     """(losses of the epochs, target (1, h, w))."""
     sam, params = sadist_jax.load("sam_mini")
-    encoder = OursInKeras(sam.image_encoder, params["image_encoder"], trainable=False)
+    encoder = OursInKeras(sam.image_encoder, params["image_encoder"])
     model = keras.Sequential([keras.Input((SIDE, SIDE, 3)), encoder, keras.layers.Dense(1)])
-    model.compile(optimizer=keras.optimizers.Adam(1e-2), loss=segmentation_loss)
+    model.compile(optimizer=keras.optimizers.Adam(3e-3), loss=segmentation_loss)
     photo, mask = photo_and_mask()
     history = model.fit(np.asarray(normalize(photo)), mask, epochs=epochs, verbose=0)
     return history.history["loss"], mask[..., 0]

@@ -42,7 +42,7 @@ def recognise(shapes: Shapes, source: str) -> Sam | EfficientSam:
     if "blocks.0.attn.rel_pos_h" in shapes:
         hint = "; it is SAM's image encoder alone: load_part takes that"
     roots = sorted({name.split(".")[0] for name in shapes})
-    if set(roots) < PARTS:
+    if not hint and set(roots) < PARTS:
         hint = f"; it holds no more of a SAM than {' and '.join(roots)}: load_part takes that"
     if hint or not found:
         raise BadInput(
@@ -52,8 +52,8 @@ def recognise(shapes: Shapes, source: str) -> Sam | EfficientSam:
         return found[0](shapes, source)
     except KeyError as error:
         raise BadInput(
-            f"{source} lacks {error.args[0]}, or has it in an odd shape, and a model's size is read from it; download "
-            "the whole checkpoint again"
+            f"{source} lacks {error.args[0]}, or has it in an odd shape, and a model's size is read from it: it is cut "
+            f"off (download it again), or a relative of SAM that is not known here. Known: {SUPPORTED}"
         ) from None
 
 

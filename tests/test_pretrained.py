@@ -149,7 +149,7 @@ BLOCKS = "image_encoder.blocks"
     [
         ({"head.weight": (2, 3)}, r"x.pth is of no known model: its keys start with head\. Known: SAM"),
         ({"student.pos_embed": (1,), "decoder.x": (2,)}, "it holds a pretraining run: start a promptable run from it"),
-        (without(TINY_SAM, BLOCKS), f"x.pth lacks {BLOCKS}, .* download the whole checkpoint again"),
+        (without(TINY_SAM, BLOCKS), f"x.pth lacks {BLOCKS}, .*download it again"),
         (without(TINY, BLOCKS), f"x.pth lacks {BLOCKS}, "),
         (without(TINY_SAM, f"{BLOCKS}.0.attn.rel_pos_h"), rf"lacks {BLOCKS}\.0\.attn\.rel_pos_h"),
         (without(TINY, "image_encoder.pos_embed"), "lacks image_encoder.pos_embed"),
@@ -250,3 +250,25 @@ def test_a_file_of_one_part_is_recognised_as_that():
     some = {name: shape for name, shape in shapes(Sam.vit_b()).items() if name.startswith("image_encoder.")}
     with pytest.raises(BadInput, match="it holds no more of a SAM than image_encoder: load_part takes that"):
         recognise(some, "encoder.pth")
+
+
+@pytest.mark.parametrize(
+    ("extra", "name"),
+    [
+        ("memory_attention.layers.0.norm1.weight", "SAM 2"),
+        ("image_encoder.trunk.blocks.0.attn.qkv.weight", "SAM 2"),
+        ("mask_decoder.hf_token.weight", "SAM-HQ"),
+        ("image_encoder.fuse_stage2.0.weight", "EdgeSAM"),
+    ],
+)
+def test_relatives_are_refused_by_name(extra, name):
+    """Names of the released files; each has a SAM's prompt encoder and decoder too."""
+    mixed = {key: shape for key, shape in shapes(Sam.vit_b()).items() if not key.startswith("image_encoder.")}
+    with pytest.raises(BadInput, match=f"it is an? {name}, .*Known: SAM"):
+        recognise(mixed | {extra: (8, 8)}, "x.pth")
+
+
+def test_an_unknown_relative_is_told_what_is_known():
+    mixed = {key: shape for key, shape in shapes(Sam.vit_b()).items() if not key.startswith("image_encoder.")}
+    with pytest.raises(BadInput, match=r"lacks image_encoder.*a relative of SAM that is not known here\. Known: SAM"):
+        recognise(mixed | {"image_encoder.backbone.stem.weight": (8, 3, 3, 3)}, "x.pth")

@@ -1,6 +1,6 @@
 """Compute the teacher's features of a run's data once, for training without the teacher.
 
-    sadist features configs/sami_ti_frames.py --out features/imagenet    the same again goes on after an interruption
+    sadist features sami_ti:full1024 --out features/imagenet    the same again goes on after an interruption
     sadist features CONFIG --out DIR --process 3 --processes 8           a share of the shards, on another machine
 
 It prints the cache's digest, which training asks for: configs/sami_ti_cached.py.
@@ -22,7 +22,7 @@ class Options:
     """The teacher, the data and the view are the config's."""
 
     config: Annotated[str, tyro.conf.Positional]
-    """config of a SAMI run, whose teacher it is"""
+    """config of a SAMI run, whose teacher it is; the shipped ones: sami_ti:full1024, sami_ti:fixed224"""
     out: Path
     """folder of the cache"""
     root: str | None = None
@@ -48,13 +48,13 @@ def main(argv: Sequence[str]) -> int:
         raise BadInput("--batch must be 1 or more, --shards 0 or more")
     from sadist_jax.data.folder import Folder
     from sadist_jax.train import features
+    from sadist_jax.train.start import Start
 
-    run = config.load(config.find(options.config)).config()
+    run, _, _ = config.make(options.config)
     if options.root is not None:
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=Folder(options.root)))
     if options.weights is not None:
-        starts = tuple(dataclasses.replace(s, source=options.weights) for s in run.starts if "teacher" in s.target)
-        run = dataclasses.replace(run, starts=starts)
+        run = dataclasses.replace(run, starts=(*run.starts, Start(r"teacher\.(.*)", options.weights)))
     manifest = features.write(
         run, options.out, batch=options.batch, shards=options.shards, process=options.process,
         processes=options.processes,

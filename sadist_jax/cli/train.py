@@ -4,6 +4,7 @@
     sadist train configs/x.py --dry-run          show the resolved run, its parameters and their memory; train nothing
 
 A config is a Python file with `config() -> Run`. A name without a path means one of those that come with the package.
+What stands after a colon is given to `config`: sadist train sami_ti:full1024.
 """
 
 import dataclasses
@@ -26,9 +27,8 @@ def main(argv: Sequence[str]) -> int:
         names = ", ".join(config.names()) or "(none)"
         print(f"usage: sadist train CONFIG [--dry-run] [options]\n\n{__doc__}\nconfigs: {names}")
         return 0 if argv else 2
-    path = config.find(argv[0])
-    module = config.load(path)
-    run, dry_run = override(module, path, argv[1:])
+    run, module, path = config.make(argv[0])
+    run, dry_run = override(run, module, path, argv[1:])
     if dry_run:
         print(summary(run))
         return 0
@@ -41,13 +41,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def override(module: ModuleType, path: Path, argv: Sequence[str]) -> tuple["Run", bool]:
-    """(the config's run with the options of the command line, whether it is a dry run)."""
+def override(run: "Run", module: ModuleType, path: Path, argv: Sequence[str]) -> tuple["Run", bool]:
+    """(the run of a config with the options of the command line, whether it is a dry run)."""
     import tyro
 
     from sadist_jax.train.run import Run
 
-    run = module.config()
     if not isinstance(run, Run):
         raise BadInput(f"config() of {path} returns {type(run).__name__}; it must return a sadist_jax.train.run.Run")
     arguments = dataclasses.make_dataclass(

@@ -2,9 +2,9 @@
 
 A folder with `manifest.json` and shards `features-00003-of-00128-4f6a2c81.array_record`, where the last part is the
 beginning of the manifest's digest, so that shards of another cache are never taken for this one's. Shard s holds the
-samples s * per_shard ... of the source in its own order, one record each: bfloat16, little-endian, row-major, (h, w, c)
-as the manifest says; an empty record stands for a picture that could not be read. ArrayRecord's checksums find flipped
-bits.
+samples s * per_shard ... of the source in its own order, one record each: the picture's signature, then bfloat16,
+little-endian, row-major, (h, w, c) as the manifest says; an empty record stands for a picture that could not be read.
+ArrayRecord's checksums find flipped bits, the signature a file that has become another picture.
 """
 
 import functools
@@ -22,6 +22,9 @@ from sadist_jax.data.sample import Features, Reader, Sample, Unreadable
 from sadist_jax.errors import BadInput
 
 MANIFEST, FORMAT = "manifest.json", 1
+TILES = 4  # of a signature, down and across
+SIGNATURE = 8 + 3 * TILES**2  # bytes: height and width, and the mean colour of each tile
+NEAR = 4  # of 255: decoders differ by a little in every pixel, hardly in a mean
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Manifest:
     @property
     def nbytes(self) -> int:
         """Of a record."""
-        return 2 * math.prod(self.shape)
+        return SIGNATURE + 2 * math.prod(self.shape)
 
     def part(self, shard: int) -> range:
         """The samples of a shard."""
@@ -83,6 +86,21 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.format != FORMAT:
         raise BadInput(f"{path} is of format {manifest.format}, this version reads {FORMAT}; make the cache again")
     return manifest
+
+
+def signature(image: np.ndarray) -> bytes:
+    """What a uint8 picture (h, w, 3) is known by again: its size and the mean colours of its tiles."""
+    height, width = image.shape[:2]
+    rows, columns = (np.arange(TILES) * side // TILES for side in (height, width))
+    sums = np.add.reduceat(np.add.reduceat(image.astype(np.uint32), rows, 0), columns, 1)
+    pixels = np.outer(np.maximum(np.diff(rows, append=height), 1), np.maximum(np.diff(columns, append=width), 1))
+    return np.array([height, width], "<u4").tobytes() + (sums // pixels[..., None]).astype(np.uint8).tobytes()
+
+
+def same_picture(a: bytes, b: bytes) -> bool:
+    """Whether two signatures are of one picture."""
+    colours = (np.frombuffer(x[8:], np.uint8).astype(int) for x in (a, b))
+    return a[:8] == b[:8] and int(np.abs(np.subtract(*colours)).max()) <= NEAR
 
 
 def differences(found: Manifest, wanted: Manifest) -> str:
@@ -136,7 +154,14 @@ class WithFeaturesReader:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.source[index]._replace(features=Features(self.features(index), self.manifest.view))
+        """Raises Unreadable where the features are of another picture, too."""
+        sample, (path, record) = self.source[index], self._record(index)
+        if not same_picture(record[:SIGNATURE], signature(sample.image)):
+            raise Unreadable(
+                str(path), f"{sample.name} is another picture than the one that {path} was made of; delete that "
+                "shard and run the same `sadist features` again"
+            )  # fmt: skip
+        return sample._replace(features=Features(self._values(record), self.manifest.view))
 
     def name(self, index: int) -> str:
         return self.source.name(index)
@@ -147,17 +172,27 @@ class WithFeaturesReader:
 
     def features(self, index: int) -> np.ndarray:
         """(h, w, c) bfloat16. Raises Unreadable where the record is empty, BadInput where the shard is damaged."""
+        return self._values(self._record(index)[1])
+
+    def _record(self, index: int) -> tuple[Path, bytes]:
+        """(its shard, what is in it)."""
         shard, position = divmod(index, self.manifest.per_shard)
         path = Path(self.folder, self.manifest.file(shard))
-        record = _record(path, position)
+        record = _record(path, position, len(self.manifest.part(shard)))
         if not record:
-            raise Unreadable(str(path), f"{self.source.name(index)} could not be read when {path} was made")
+            raise Unreadable(
+                str(path), f"{self.source.name(index)} could not be read when {path} was made; if it can be now, "
+                "delete that shard and run the same `sadist features` again"
+            )  # fmt: skip
         if len(record) != self.manifest.nbytes:
             raise BadInput(
                 f"{path} has {len(record)} bytes for a sample, not {self.manifest.nbytes}; delete it and make it again "
                 "with `sadist features`"
             )
-        bits = np.frombuffer(record, "<u2").astype(np.uint16, copy=False)  # little-endian, whatever this machine is
+        return path, record
+
+    def _values(self, record: bytes) -> np.ndarray:
+        bits = np.frombuffer(record, "<u2", offset=SIGNATURE).astype(np.uint16, copy=False)  # whatever this machine is
         return bits.view(ml_dtypes.bfloat16).reshape(self.manifest.shape)
 
 
@@ -170,9 +205,9 @@ def check_shard(path: Path, expected: int) -> None:
         )
 
 
-def _record(path: Path, position: int) -> bytes:
+def _record(path: Path, position: int, length: int) -> bytes:
     try:
-        return _kept_open(str(path))[position]
+        return _kept_open(f"{path}[0:{length}]")[position]  # with its length it need not be opened to be counted
     except (ValueError, IndexError, RuntimeError) as error:
         raise _damaged(path, error) from None
 
@@ -186,7 +221,7 @@ def _opened(path: str) -> Any:
         raise _damaged(Path(path), error) from None
 
 
-_kept_open = functools.lru_cache(64)(_opened)  # each holds a file open, and a process may have a thousand
+_kept_open = functools.lru_cache(512)(_opened)  # each holds a file open, and a process may have a thousand
 
 
 def _damaged(path: Path, error: Exception) -> BadInput:

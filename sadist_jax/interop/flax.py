@@ -52,7 +52,7 @@ class OursInNnx(nnx.Module):
 def _variables(table: Table, start: Params) -> nnx.Dict:
     def node(leaf: Any, value: Any) -> Any:
         if isinstance(leaf, Leaf):
-            return VARIABLES[leaf.role](jnp.asarray(value))
+            return VARIABLES[leaf.role](jnp.array(value))
         return nnx.Dict({name: node(below, value[name]) for name, below in leaf.items()})
 
     return node(table, start)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sadist_jax import losses, tree
+from sadist_jax.errors import BadInput
 from sadist_jax.methods.method import Aux, Tables, Terms
 from sadist_jax.methods.student import Encoder, Trained
 from sadist_jax.methods.teacher import CachedFeatures, EncoderFeatures, SamFeatures
@@ -32,9 +33,12 @@ class FeatureDistill:
 
     Parameters: student.*, head.*; frozen: teacher.*; extra: the student's statistics, if it has any.
     Batch: image uint8 (B, R, R, 3), of sides that both encoders take; index, weight (B,).
+
+    Dropout of a student that has it is drawn for the whole batch, from the key and the first sample's index: a foreign
+    model takes one key for all samples.
     """
 
-    student: Encoder | Trained
+    student: Encoder
     teacher: SamFeatures | EncoderFeatures | CachedFeatures
     dim: int
     grid: int
@@ -82,6 +86,8 @@ class FeatureDistill:
         return extra
 
     def _head(self, params: Params, features: Float[Array, "b h w c"]) -> Float[Array, "b t d"]:
+        if features.shape[-1] != self.dim:
+            raise BadInput(f"the student's map has {features.shape[-1]} channels, and dim is {self.dim}")
         x = layers.dense(params, features)
         b, h, w, d = x.shape
         if (h, w) != (self.grid, self.grid):

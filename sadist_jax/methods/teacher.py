@@ -11,6 +11,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from sadist_jax.errors import BadInput
 from sadist_jax.methods.student import Encoder
 from sadist_jax.models.tiny_vit import TinyVit
 from sadist_jax.models.vit_det import VitDet
@@ -142,10 +143,10 @@ class CachedFeatures:
         return {}
 
     def targets(self, frozen: Params, batch: Batch, grid: int) -> Float[Array, "b t d"]:
-        """Targets for the grid x grid tokens of the crops. Raises ValueError where the cache has others."""
+        """Targets for the grid x grid tokens of the crops. Raises BadInput where the cache has others."""
         target = batch["target"]
         if target.shape[1:] != (grid, grid, self.dim):
-            raise ValueError(f"the cached features are {target.shape[1:]}, the method needs {(grid, grid, self.dim)}")
+            raise BadInput(f"the cached features are {target.shape[1:]}, the method needs {(grid, grid, self.dim)}")
         return _finish(target.astype(jnp.float32), self.normalise)
 
 

@@ -38,7 +38,7 @@ class Given:
         self.value = value
 
     def __call__(self, key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        return jnp.asarray(self.value, dtype)
+        return jnp.array(self.value, dtype)  # a copy: a step gives its own buffers away
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,6 +48,8 @@ def attention(
     """
     chosen = implementation or choose(q, k, relative, where, bias)
     if chosen == "cudnn":
+        if bias is not None or where is not None:
+            raise ValueError("the fused kernel takes neither bias nor where; name another implementation, or none")
         return _cudnn(q, k, v, relative)
     if chosen == "blocks":
         return _blocks(q, k, v, relative, where, bias)

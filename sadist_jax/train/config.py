@@ -1,15 +1,39 @@
-"""Config files: Python files with `config() -> Run`; those that come with the package are found by name."""
+"""Config files: Python files with `config() -> Run`; those that come with the package are found by name.
+
+`config` may have parameters of a Literal type: "sami_ti:full1024" is `config("full1024")` of sami_ti.py.
+"""
 
 import difflib
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sadist_jax.errors import BadInput
 
 _ROOT = Path(__file__).parents[1]
 SHIPPED = (_ROOT / "configs", _ROOT.parent / "configs")  # in the wheel, in a checkout
+
+
+def make(name: str) -> tuple[Any, ModuleType, Path]:
+    """(what `config` returns, the executed file, its path) of a config as a user names it, with values after colons."""
+    file, *values = name.split(":")
+    path = find(file)
+    module = load(path)
+    accepted = choices(module)
+    if len(values) > len(accepted) or any(v not in known for v, known in zip(values, accepted, strict=False)):
+        forms = "".join(f":{{{','.join(known)}}}" for known in accepted)
+        raise BadInput(f"there is no {name}; {path} is named {path.stem}{f' or {path.stem}{forms}' if forms else ''}")
+    return module.config(*values), module, path
+
+
+def choices(module: ModuleType) -> list[tuple[str, ...]]:
+    """The values that each parameter of a file's `config` takes, where its type is a Literal; others are for code."""
+    hints = get_type_hints(module.config)
+    given = [hints[name] for name in inspect.signature(module.config).parameters if name in hints]
+    return [get_args(hint) for hint in given if get_origin(hint) is Literal]
 
 
 def find(name: str) -> Path:

@@ -5,8 +5,8 @@ GFLOP, 224 times less. An image takes 2 h w c bytes: 100 KB for 14 x 14 x 256, 2
 256; a run that makes n samples a second reads n times that.
 """
 
-import contextlib
 import os
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sadist_jax import pretrained, tree
-from sadist_jax.data.features import MANIFEST, Manifest, check_shard, differences, read_manifest
+from sadist_jax.data.features import MANIFEST, Manifest, check_shard, differences, read_manifest, signature
 from sadist_jax.data.sami_views import FixedCrops, FrameCrops
 from sadist_jax.data.sample import Reader, Row, Unreadable
 from sadist_jax.errors import BadInput
@@ -33,6 +33,7 @@ from sadist_jax.train.run import Run
 from sadist_jax.weights.digest import digest
 
 PER_SHARD = 1024  # samples; 100 MB or 2.1 GB
+STALE = 3600  # seconds after which nobody writes a partial file any more
 
 
 def write(
@@ -45,10 +46,11 @@ def write(
       run: its method has a teacher of SAM features, its transform a view that does not depend on chance.
       folder: the cache.
       batch: samples at a time, a multiple of the number of devices.
-      shards: 0: one for every PER_SHARD samples.
+      shards: 0: as many as are in the folder; in a new one, one for every PER_SHARD samples.
       process, processes: this process does every `processes`-th shard; they need not know each other.
     Raises:
-      BadInput: the run's crops are random, its teacher's weights come from no file, or the folder holds other features.
+      BadInput: the run's crops are random or do not fit its teacher, its teacher's weights come from no file, the
+        folder holds other features, or more pictures than the run's max_bad_fraction cannot be read.
     """
     teacher, transform = _checked(run)
     table, whole = {"teacher": teacher.table()}, tree.merge(*run.method.table().values())
@@ -65,19 +67,29 @@ def write(
         data=reader.digest(),
         samples=len(reader),
         shape=shape,
-        shards=shards or max(1, -(-len(reader) // PER_SHARD)),
+        shards=shards or _shards_of(folder) or max(1, -(-len(reader) // PER_SHARD)),
     )
+    if not len(wanted.part(wanted.shards - 1)):
+        raise BadInput(f"--shards {wanted.shards} leaves some without any of the {len(reader)} samples; name fewer")
     manifest = _agree(folder, wanted)
-    compute = _computer(teacher, table, values, grid, batch)
+    compute, total, allowed = _computer(teacher, table, values, grid, batch), 0, run.data.max_bad_fraction
     for shard in range(process, manifest.shards, processes):
         path = folder / manifest.file(shard)
         if path.exists():
             check_shard(path, len(manifest.part(shard)))
             continue
-        for left in folder.glob(f".{path.name}.*"):  # by a process that was killed
-            left.unlink(missing_ok=True)
+        for left in folder.glob(f".{path.name}.*"):  # by a process that was killed; a live one writes all the time
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink(missing_ok=True)
         bad = _write_shard(path, reader, transform, manifest.part(shard), compute, batch)
-        left_out = f", {bad} pictures could not be read" if bad else ""
+        total += len(bad)
+        if total > allowed * len(reader):
+            path.unlink()
+            raise BadInput(
+                f"{total} pictures cannot be read, more than max_bad_fraction={allowed:g} of {len(reader)} allows; the "
+                f"last: {bad[-1]}. Repair them, or raise the fraction, and run the same again"
+            )
+        left_out = f", {len(bad)} pictures could not be read, the first: {bad[0]}" if bad else ""
         say(f"{path.name}: {len(manifest.part(shard))} samples{left_out}")
     return manifest
 
@@ -87,6 +99,7 @@ def _checked(run: Run) -> tuple[SamFeatures | FrameFeatures, FixedCrops | FrameC
     teacher, transform = getattr(run.method, "teacher", None), run.data.transform
     for seen, crops in ((FrameFeatures, FrameCrops), (SamFeatures, FixedCrops)):
         if isinstance(teacher, seen) and isinstance(transform, crops):
+            _check_sizes(run, teacher.encoder, transform)
             return teacher, transform
     raise BadInput(
         f"{run.name} has {type(teacher).__name__} as teacher and {type(transform).__name__} as crops; a cache holds "
@@ -95,15 +108,34 @@ def _checked(run: Run) -> tuple[SamFeatures | FrameFeatures, FixedCrops | FrameC
     )
 
 
+def _check_sizes(run: Run, encoder: Any, transform: FixedCrops | FrameCrops) -> None:
+    if isinstance(transform, FrameCrops):
+        pairs = [("side", transform.side, encoder.image_size), ("patch", transform.patch, encoder.patch)]
+    else:
+        pairs = []
+    for name, found, wanted in [*pairs, ("grid", transform.grid, run.method.grid)]:
+        if found != wanted:
+            raise BadInput(f"{type(transform).__name__} of {run.name} has {name} = {found}, but it must be {wanted}")
+
+
+def _shards_of(folder: Path) -> int:
+    """Of the cache in the folder; 0 without one."""
+    return read_manifest(folder).shards if (folder / MANIFEST).exists() else 0
+
+
 def _agree(folder: Path, wanted: Manifest) -> Manifest:
     """The folder's manifest, written if there is none. Raises BadInput where it is of something else."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / MANIFEST).exists():
         partial = folder / f".{MANIFEST}.{uuid.uuid4().hex}"
         partial.write_text(wanted.text(), encoding="utf-8")
-        with contextlib.suppress(FileExistsError):  # another process was first; it is compared with below
+        try:
             os.link(partial, folder / MANIFEST)
-        partial.unlink()
+        except FileExistsError:  # another process was first; it is compared with below
+            pass
+        except OSError:  # a file system without hard links, as those over object stores
+            os.replace(partial, folder / MANIFEST)
+        partial.unlink(missing_ok=True)
     found = read_manifest(folder)
     if lines := differences(found, wanted):
         raise BadInput(f"{folder} holds other features; choose another folder, or delete it:\n{lines}")
@@ -138,18 +170,18 @@ def _computer(
 
 def _write_shard(
     path: Path, reader: Reader, transform: Any, part: range, compute: Callable[..., np.ndarray], batch: int
-) -> int:
-    """Write a shard, whole or not at all; returns how many pictures could not be read."""
+) -> list[str]:
+    """Write a shard, whole or not at all; returns what is wrong with each picture that could not be read."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    bad, partial = 0, path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    bad, partial = [], path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
     try:
-        for rows, readable in _batches(reader, transform, part, batch):
+        for rows, marks in _batches(reader, transform, part, batch):
             features = compute(rows)
-            for i, good in enumerate(readable):
-                writer.write(_little_endian(features[i]) if good else b"")
-            bad += readable.count(False)
+            for i, mark in enumerate(marks):
+                writer.write(mark + _little_endian(features[i]) if isinstance(mark, bytes) else b"")
+            bad += [mark for mark in marks if isinstance(mark, str)]
         writer.close()
         os.replace(partial, path)
     finally:
@@ -163,26 +195,32 @@ def _little_endian(features: np.ndarray) -> bytes:
 
 def _batches(
     reader: Reader, transform: Any, part: range, batch: int
-) -> Iterator[tuple[dict[str, np.ndarray], list[bool]]]:
-    """(what the teacher sees, filled up to `batch`; whether each of the samples could be read)."""
+) -> Iterator[tuple[dict[str, np.ndarray], list[bytes | str]]]:
+    """(what the teacher sees, filled up to `batch`; each picture's signature, or why it could not be read)."""
     filler = {name: transform.filler()[name] for name in transform.shown}
-    rows: list[Row | None] = []
-    for i, row in enumerate(_rows(reader, transform, part, ahead=2 * batch)):
-        rows.append(row)
+    rows: list[Row] = []
+    marks: list[bytes | str] = []
+    for i, (row, mark) in enumerate(_rows(reader, transform, part, ahead=2 * batch)):
+        rows.append(row or filler)
+        marks.append(mark)
         if len(rows) == batch or i + 1 == len(part):
-            filled = [row or filler for row in rows] + [filler] * (batch - len(rows))
-            yield {name: np.stack([row[name] for row in filled]) for name in filler}, [row is not None for row in rows]
-            rows = []
+            filled = rows + [filler] * (batch - len(rows))
+            yield {name: np.stack([row[name] for row in filled]) for name in filler}, marks
+            rows, marks = [], []
 
 
-def _rows(reader: Reader, transform: Any, part: range, ahead: int) -> Iterator[Row | None]:
-    """What the teacher sees of each sample, in order, None where it cannot be read; read by threads, `ahead` of use."""
+def _rows(reader: Reader, transform: Any, part: range, ahead: int) -> Iterator[tuple[Row | None, bytes | str]]:
+    """(what the teacher sees of a sample, its signature), in order; (None, why) where it cannot be read.
 
-    def row(index: int) -> Row | None:
+    Read by threads, `ahead` of use.
+    """
+
+    def row(index: int) -> tuple[Row | None, bytes | str]:
         try:
-            return transform.teacher_input(reader[index])
-        except Unreadable:
-            return None
+            sample = reader[index]
+        except Unreadable as error:
+            return None, str(error)
+        return transform.teacher_input(sample), signature(sample.image)
 
     with ThreadPoolExecutor() as pool:
         waiting = deque()

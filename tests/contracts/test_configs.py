@@ -1,6 +1,7 @@
 """Every public config: says what it must say, builds, names leaves that exist, and its step traces with all shapes."""
 
 import ast
+import itertools
 from pathlib import Path
 
 import jax
@@ -11,12 +12,15 @@ import pytest
 from sadist_jax import tree
 from sadist_jax.nn import table as leaves
 from sadist_jax.train import optim, state
-from sadist_jax.train.config import find, load
+from sadist_jax.train.config import choices, load, make
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("[!_]*.py"))
-pytestmark = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+NAMES = [
+    ":".join((str(path), *values)) for path in CONFIGS for values in itertools.product(*choices(load(path)))
+]  # with every value that its `config` takes
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_says_what_it_must(path):
     text = path.read_text(encoding="utf-8")
     doc = ast.get_docstring(ast.parse(text)) or ""
@@ -24,8 +28,9 @@ def test_says_what_it_must(path):
     assert [word for word in ("Paper:", "Command:", "sadist train", "Hardware", "umber") if word not in doc] == []
 
 
-def test_names_leaves_that_exist(path):
-    run = load(find(str(path))).config()
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: name.rpartition("/")[2])
+def test_names_leaves_that_exist(name):
+    run, _, _ = make(name)
     layout = state.arrange(run.method, run.freeze)
     every = tree.flatten(layout.all())
     for start in run.starts:
@@ -33,8 +38,9 @@ def test_names_leaves_that_exist(path):
     optim.build(run.optim, run.steps, leaves.abstract(layout.params))  # raises where a pattern matches nothing
 
 
-def test_step_traces_at_full_size(path):
-    run = load(find(str(path))).config()
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: name.rpartition("/")[2])
+def test_step_traces_at_full_size(name):
+    run, _, _ = make(name)
     rows = [run.data.transform.filler()] * 2
     batch = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
     batch |= {"index": np.arange(2), "weight": np.ones(2, np.float32)}

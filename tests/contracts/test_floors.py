@@ -40,7 +40,7 @@ NO_JAX = {"errors", "codecs", "data"}  # loader processes and `sadist --help` mu
 JAX_FAMILY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 JAX_ROOMS = {"typing", "tree"}  # rooms low enough for data and codecs that import JAX
 NEVER = {"configs", "launch", "conversion", "tests", "benchmarks", "torch", "tensorflow"}
-ONLY_INTEROP = {"keras", "keras_hub", "flax.nnx"}
+ONLY_INTEROP = {"keras", "keras_hub", "flax.nnx", "flax.linen"}
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "orbax": "orbax-checkpoint",

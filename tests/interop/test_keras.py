@@ -12,8 +12,17 @@ keras = pytest.importorskip("keras")
 from sadist_jax import tree  # noqa: E402
 from sadist_jax.errors import BadInput  # noqa: E402
 from sadist_jax.interop.keras import KerasModel, OursInKeras  # noqa: E402
+from sadist_jax.methods.feature_distill import FeatureDistill  # noqa: E402
+from sadist_jax.methods.sami import Sami  # noqa: E402
+from sadist_jax.methods.teacher import EncoderFeatures  # noqa: E402
+from sadist_jax.models.sami_decoder import CrossDecoder  # noqa: E402
 from sadist_jax.models.vit import Vit  # noqa: E402
 from sadist_jax.nn import table as leaves  # noqa: E402
+from sadist_jax.ops.pixels import normalize  # noqa: E402
+from sadist_jax.parallel.mesh import MeshSpec  # noqa: E402
+from sadist_jax.parallel.shard import ShardSpec  # noqa: E402
+from sadist_jax.train import plan  # noqa: E402
+from sadist_jax.train.optim import Optim  # noqa: E402
 
 VIT = Vit(dim=16, depth=2, heads=2, patch=8, image_size=32)
 RNG = np.random.default_rng(0)
@@ -136,3 +145,30 @@ def test_names_that_keras_uses_twice_are_numbered():
 def test_a_model_without_weights_is_refused():
     with pytest.raises(BadInput, match="lazy has no weights yet"):
         KerasModel(keras.Sequential([keras.layers.Dense(3)], name="lazy"))
+
+
+@pytest.mark.parametrize("method", ["sami", "feature_distill"])
+def test_a_keras_model_is_a_frozen_teacher(method):
+    """Two steps towards its features; it does not move, and its own arrays are still there afterwards."""
+    model = net(name="teacher")
+    teacher = EncoderFeatures(KerasModel(model), dim=8)
+    if method == "sami":
+        what, grid = Sami(VIT, CrossDecoder(16, 8, 4, dim=16, depth=1, heads=2), teacher), 4
+    else:
+        what, grid = FeatureDistill(VIT, teacher, dim=16, grid=4), 4
+    optim = Optim(lr=1e-2, schedule="constant", warmup=0)
+    layout = {"mesh": MeshSpec(), "shard_spec": ShardSpec(), "devices": jax.devices()[:1]}
+    run = plan.make(what, steps=10, global_batch=4, optim=optim, **layout)
+    state, frozen = run.create({}), run.create_frozen({})
+    image = RNG.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    expected = np.asarray(model(normalize(image)))
+    targets = teacher.targets(frozen["teacher"], {"image": image}, grid)
+    np.testing.assert_allclose(targets, expected.reshape(4, 16, 8), rtol=1e-4, atol=1e-5)
+    rows = {"image": image, "index": np.arange(4, dtype=np.int32), "weight": np.ones(4, np.float32)}
+    losses = []
+    for _ in range(5):
+        state, metrics = run.step(state, frozen, jax.device_put(rows, run.rows))
+        total, weight = metrics["loss"]
+        losses.append(float(total / weight))
+    assert losses[-1] < losses[0]
+    np.testing.assert_array_equal(model(normalize(image)), expected)

@@ -6,9 +6,12 @@ import pytest
 import torch
 from transformers import SamConfig, SamModel
 
+import sadist_jax
 from conversion import hugging_face
 from conversion.renaming import rename
+from sadist_jax import tree
 from sadist_jax.models.sam import Sam
+from sadist_jax.ops.pixels import normalize
 from tests.parity import draw, official
 from tests.parity.cases import batch, cases
 
@@ -79,3 +82,37 @@ def test_what_we_write_is_what_transformers_wrote(folder, tmp_path):
     assert ours.config.vision_config.to_dict() == theirs.config.vision_config.to_dict()
     for name, value in theirs.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("size", ["vit_b", "vit_l", "vit_h"])
+def test_the_config_makes_a_model_of_that_size(size):
+    """Shapes say most; heads and which blocks are global change no shape."""
+    sam = getattr(Sam, size)()
+    with torch.device("meta"):
+        model = SamModel(SamConfig(**hugging_face.config(sam)))
+    expected = {name: leaf.reference_shape for name, leaf in tree.flatten(sam.table()).items()}
+    expected = rename(expected, hugging_face.NAMES, "ours")
+    expected[hugging_face.TWIN] = expected[hugging_face.SHARED]
+    assert {name: tuple(x.shape) for name, x in model.state_dict().items()} == expected
+    layers = model.vision_encoder.layers
+    assert tuple(i for i, layer in enumerate(layers) if not layer.window_size) == sam.image_encoder.global_blocks
+    assert {layer.attn.num_attention_heads for layer in layers} == {sam.image_encoder.heads}
+
+
+def test_a_model_of_another_size_gives_the_same_outputs_there(photo, tmp_path):
+    """sam_mini: nothing in its config is a default of transformers."""
+    sam, params = sadist_jax.load("sam_mini")
+    hugging_face.write(tmp_path / "mini", sam, params)
+    theirs = SamModel.from_pretrained(tmp_path / "mini").eval()
+    frame, size = official.fit(photo, sam.image_size)
+    pixels = np.array(normalize(frame, np.array([size], np.int32)))
+    with torch.no_grad():
+        embedding = official.last(theirs.get_image_embeddings(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+    ours = np.asarray(jax.jit(sam.encode)(params, frame, np.array([size], np.int32)))
+    assert np.abs(ours - embedding).max() < EMBEDDING
+    prompts = cases(sam.image_size, 4 * sam.image_encoder.grid)
+    logits, iou = jax.jit(sam.decode)(params, embedding, batch(list(prompts.values()), SLOTS))
+    for i, (name, case) in enumerate(prompts.items()):
+        their_logits, their_iou = ask(theirs, embedding, case)
+        assert np.abs(logits[0, i] - their_logits).max() < LOGITS, name
+        assert np.abs(iou[0, i] - their_iou).max() < IOU, name

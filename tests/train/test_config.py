@@ -63,3 +63,14 @@ def test_a_file_that_is_no_config(tmp_path, name, text, why):
     (tmp_path / name).write_text(text)
     with pytest.raises(BadInput, match=rf"{name}.*{why}"):
         config.load(tmp_path / name)
+
+
+def test_values_after_a_colon_go_to_config(tmp_path):
+    (tmp_path / "y.py").write_text(
+        "from typing import Literal\n\n\ndef config(view: Literal['near', 'far'] = 'near'):\n    return view\n"
+    )
+    path = tmp_path / "y.py"
+    assert [config.make(f"{path}{end}")[0] for end in ("", ":near", ":far")] == ["near", "near", "far"]
+    for wrong in (":nowhere", ":near:far", ":"):
+        with pytest.raises(BadInput, match=r"is named y or y:{near,far}"):
+            config.make(f"{path}{wrong}")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -10,7 +12,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from PIL import Image
 
 from sadist_jax.cli import main as sadist
-from sadist_jax.data.features import MANIFEST, WithFeatures, read_manifest
+from sadist_jax.data.features import MANIFEST, WithFeatures, read_manifest, same_picture, signature
 from sadist_jax.data.folder import Folder
 from sadist_jax.data.sami_crops import SamiCrops
 from sadist_jax.data.sami_views import CachedCrops, FixedCrops, FrameCrops
@@ -90,14 +92,22 @@ def test_the_cache_holds_the_features_of_whole_images(run, tmp_path):
         reader[4]
 
 
-def test_training_on_the_cache_is_training_with_the_teacher(run, tmp_path):
+def of_crops(run):
+    """The same run with a teacher that sees the middle of each picture, as the student does."""
+    data = dataclasses.replace(run.data, transform=FixedCrops(32, 4))
+    return dataclasses.replace(run, method=dataclasses.replace(METHOD, teacher=SamFeatures(ENCODER)), data=data)
+
+
+@pytest.mark.parametrize("view", ["full1024", "crop224"])
+def test_training_on_the_cache_is_training_with_the_teacher(run, tmp_path, view):
     """20 steps; the features are rounded to bfloat16 (relative 2^-9), so losses agree to about that."""
+    run, transform = (run, CACHED) if view == "full1024" else (of_crops(run), FixedCrops(32, 4, cached=8))
     features.write(run, tmp_path / "cache", batch=8, say=lambda _: None)
     loop.train(run)
     cached = dataclasses.replace(
         run,
         method=dataclasses.replace(METHOD, teacher=CachedFeatures(8)),
-        data=dataclasses.replace(run.data, source=cached_source(run, tmp_path / "cache"), transform=CACHED),
+        data=dataclasses.replace(run.data, source=cached_source(run, tmp_path / "cache"), transform=transform),
         out=str(tmp_path / "cached"),
         starts=(),
     )
@@ -124,7 +134,7 @@ def other_teacher(run):
 
 
 def other_view(run):
-    return dataclasses.replace(run, data=dataclasses.replace(run.data, transform=dataclasses.replace(CROPS, side=32)))
+    return of_crops(run)
 
 
 @pytest.mark.parametrize(
@@ -209,11 +219,78 @@ def test_a_damaged_shard_is_named(run, tmp_path, kind):
 
 def test_the_command_writes_and_says_whose_features_they_are(tmp_path, run, capsys):
     config = tmp_path / "frames.py"
-    config.write_text("from tests.train.test_features import *\ndef config():\n    return Run('frames', METHOD, Data(Folder('nowhere'), CROPS), 1, 8, starts=(Start(r'teacher\\.(.*)', 'missing.pth'),))\n")  # fmt: skip # noqa: E501
+    config.write_text("from tests.train.test_features import *\ndef config():\n    return Run('frames', METHOD, Data(Folder('nowhere'), CROPS, max_bad_fraction=0.2), 1, 8, starts=(Start(r'teacher\\.(.*)', 'missing.pth'),))\n")  # fmt: skip # noqa: E501
     command = ["features", str(config), "--out", str(tmp_path / "cache"), "--root", str(tmp_path / "photos"), "--weights", str(tmp_path / "teacher.safetensors")]  # fmt: skip # noqa: E501
     assert sadist(command) == 0
     said = capsys.readouterr().out
-    assert "10 samples of 1,024 bytes" in said
+    assert "10 samples of 1,080 bytes" in said
     assert read_manifest(tmp_path / "cache").digest in said
     assert sadist([*command, "--process", "2"]) == 2
     assert "--process 2 must be between 0 and 0" in capsys.readouterr().err
+
+
+def test_processes_that_start_together_share_the_work(run, tmp_path):
+    """Each finds the folder without a manifest; what both write is what one alone would have written."""
+    together = threading.Barrier(2)
+
+    def write(process):
+        together.wait()
+        features.write(run, tmp_path / "both", batch=8, shards=3, process=process, processes=2, say=lambda _: None)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, (0, 1)))
+    features.write(run, tmp_path / "one", batch=8, shards=3, say=lambda _: None)
+    both, one = (sorted((tmp_path / name).iterdir()) for name in ("both", "one"))
+    assert [path.name for path in both] == [path.name for path in one]
+    assert read_manifest(tmp_path / "both") == read_manifest(tmp_path / "one")
+    both, one = (cached_source(run, tmp_path / name).open() for name in ("both", "one"))
+    for i in (0, 3, 9):
+        np.testing.assert_array_equal(both.features(i), one.features(i))
+
+
+def test_a_picture_that_was_replaced_does_not_get_the_old_ones_features(run, tmp_path):
+    features.write(run, tmp_path / "cache", batch=8, say=lambda _: None)
+    reader = cached_source(run, tmp_path / "cache").open()
+    photo = tmp_path / "photos" / "7.png"
+    with Image.open(photo) as picture:
+        picture.load()
+    assert reader[7].features is not None
+    picture.point(lambda value: 255 - value).save(photo)
+    with pytest.raises(Unreadable, match=r"7\.png is another picture than the one"):
+        reader[7]
+    picture.point(lambda value: min(255, value + 2)).save(photo)  # another decoder
+    assert reader[7].features is not None
+
+
+@pytest.mark.parametrize("side", [1, 3, 50])
+def test_signatures_tell_pictures_apart(side):
+    picture = np.random.default_rng(side).integers(0, 256, (side, side + 1, 3), np.uint8)
+    assert same_picture(signature(picture), signature(picture))
+    assert not same_picture(signature(picture), signature(255 - picture // 2))
+    assert not same_picture(signature(picture), signature(picture.swapaxes(0, 1)))
+
+
+def test_going_on_does_not_need_the_number_of_shards_again(run, tmp_path):
+    features.write(run, tmp_path / "cache", batch=8, shards=3, process=0, processes=2, say=lambda _: None)
+    said = []
+    features.write(run, tmp_path / "cache", batch=8, say=said.append)
+    assert [line[:22] for line in said] == ["features-00001-of-0000"]
+    with pytest.raises(BadInput, match="shards: the cache has 3, this needs 2"):
+        features.write(run, tmp_path / "cache", batch=8, shards=2)
+    with pytest.raises(BadInput, match="--shards 9 leaves some without any of the 10 samples"):
+        features.write(run, tmp_path / "other", batch=8, shards=9)
+
+
+def test_too_many_damaged_pictures_end_it_without_their_shard(run, tmp_path):
+    strict = dataclasses.replace(run, data=dataclasses.replace(run.data, max_bad_fraction=0.05))
+    with pytest.raises(BadInput, match=r"1 pictures cannot be read, more than max_bad_fraction=0.05 of 10.*4\.png"):
+        features.write(strict, tmp_path / "cache", batch=8, shards=3, say=lambda _: None)
+    assert len(list((tmp_path / "cache").glob("*.array_record"))) == 1  # the one before it
+
+
+@pytest.mark.parametrize(("field", "value"), [("side", 128), ("patch", 16), ("grid", 8)])
+def test_crops_that_do_not_fit_the_teacher_are_refused_before_anything_is_computed(run, tmp_path, field, value):
+    data = dataclasses.replace(run.data, transform=dataclasses.replace(CROPS, **{field: value}))
+    with pytest.raises(BadInput, match=f"FrameCrops of frames has {field} = {value}, but it must be"):
+        features.write(dataclasses.replace(run, data=data), tmp_path / "cache", batch=8)
+    assert not (tmp_path / "cache").exists()

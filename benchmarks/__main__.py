@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     efficient_sam_encoder,
+    everything,
     interleave,
     machine,
     mask_decoder,
@@ -19,7 +20,7 @@ from benchmarks import (
 )  # fmt: skip
 from benchmarks.case import Case
 
-MODULES = (sam_encoder, mask_decoder, efficient_sam_encoder, sami_step, sami_teacher)
+MODULES = (sam_encoder, mask_decoder, efficient_sam_encoder, sami_step, sami_teacher, everything)
 
 
 def main(argv: list[str]) -> int:

@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("source", type=Path, metavar="SOURCE")
     parser.add_argument("target", type=Path, metavar="TARGET")
     parser.add_argument("--part", default="", help="only what SOURCE, a file, has below this name: a plain ViT")
+    parser.add_argument("--image-size", type=int, help="of a plain ViT: resize its positions to images of that side")
     parser.add_argument("--to", choices=FOLDERS, help="what a folder is for")
     args = parser.parse_args(argv)
     try:
@@ -50,6 +51,10 @@ def main(argv: list[str]) -> int:
         if args.target.exists():
             raise BadInput(f"{args.target} exists; delete it or name another target")
         model, params = read_part(args.source, args.part) if args.part else read(args.source)
+        if args.image_size is not None:
+            if not isinstance(model, Vit):
+                raise BadInput(f"--image-size is for plain ViTs, and {args.source} is a {type(model).__name__}")
+            model, params = timm_vit.resized(model, params, args.image_size)
         write(args.target, args.to, model, params)
     except BadInput as error:
         print(f"conversion: {error}", file=sys.stderr)

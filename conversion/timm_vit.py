@@ -3,9 +3,14 @@
 Their blocks have the same names and layouts (timm's vision_transformer.py, which DeiT and MAE use). What `Vit` has no
 place for is left behind by name: the class token, the last norm, the heads, MAE's decoder. The row of the position
 table that belongs to a class token stays: ours has it too. A table made for another number of tokens is resized when
-the model is applied, so it comes over as it is.
+the model is applied, so it comes over as it is, unless --image-size asks for another.
+
+Two things to know of a released file: without its class token a ViT's outputs are others than those it was trained
+with (it is a starting point, not the same function), and SAMI feeds ImageNet's mean and deviation, where some of
+timm's and Google's ViTs were trained with 0.5 and 0.5.
 """
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -16,6 +21,7 @@ from conversion.state import State
 from sadist_jax.errors import BadInput
 from sadist_jax.models.vit import Vit
 from sadist_jax.nn import table
+from sadist_jax.nn.positions import resize_positions
 from sadist_jax.typing import Params
 from sadist_jax.weights import safetensors
 from sadist_jax.weights.pth_writer import write_pth
@@ -51,6 +57,20 @@ def from_state(state: State, source: str, heads: int = 0) -> tuple[Vit, Params]:
     depth = 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
     model = Vit(dim, depth, heads or dim // HEAD_DIM.get(dim, 64), patch, grid * patch)
     return model, table.from_reference(model.table(), state, source)
+
+
+def resized(model: Vit, params: Params, side: int) -> tuple[Vit, Params]:
+    """The same for images of another side: the position table is resized bicubically, as `Vit` does when it is applied.
+
+    A run's `starts` asks for the very shape: this makes a DeiT of 384 px a start for a student at 224 px.
+    """
+    if side < 1 or side % model.patch:
+        raise BadInput(f"--image-size {side} is no multiple of the patches of {model.patch} px")
+    token, rest = params["pos_embed"][:, :1], params["pos_embed"][:, 1:]
+    grid = side // model.patch
+    moved = resize_positions(rest.reshape(1, model.grid, model.grid, model.dim), (grid, grid))
+    table = np.concatenate([token, np.asarray(moved).reshape(1, grid**2, model.dim)], 1)
+    return dataclasses.replace(model, image_size=side), {**params, "pos_embed": table}
 
 
 def write(path: Path, model: Vit, params: Params) -> None:

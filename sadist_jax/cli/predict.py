@@ -1,14 +1,17 @@
-"""Click on a photo, or draw a box, and see the mask.
+"""Click on a photo, or draw a box, and see the mask; or find everything in it.
 
     sadist predict photo.jpg --point 120,80                          a click on the object
     sadist predict photo.jpg --point 120,80 --point 30,40,0          and one on what is not the object
     sadist predict photo.jpg --box 20,30,200,180 --checkpoint runs/demo/student.safetensors
+
+    sadist predict photo.jpg --everything --json-out photo.json      every object, by a grid of clicks
 
 Writes the photo with the mask over it; --mask-out writes the mask itself. Prints the predicted IoU and the area of
 every mask.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +23,7 @@ from PIL import Image
 from sadist_jax.codecs.images import open_rgb
 from sadist_jax.codecs.prompts import Prediction, Prompt, check_box, check_points
 from sadist_jax.errors import BadInput
+from sadist_jax.predict.grid import Everything
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -47,16 +51,30 @@ class Options:
     """also write the mask: white on black, .png"""
     logits_out: Path | None = None
     """also write the low-resolution logits: .npy, for --mask"""
+    everything: bool = False
+    """find every object, instead of the one of a prompt; --mask-out is then a 16-bit map, 1 for the first mask"""
+    grid: Everything = Everything()
+    """of --everything: its clicks and thresholds"""
+    json_out: Path | None = None
+    """of --everything: also write the masks as SA-1B does: .json"""
 
 
 def main(argv: Sequence[str]) -> int:
     """`argv`: the photo, then options. Returns the exit code."""
-    options = tyro.cli(Options, args=list(argv), prog="sadist predict", description=__doc__)
+    options = tyro.cli(
+        Options, args=list(argv), prog="sadist predict", description=__doc__, config=(tyro.conf.AvoidSubcommands,)
+    )
     out = options.out or Path(f"{options.photo.stem}_overlay.png")
     _check_writable(out, "--out", _PICTURES)
     _check_writable(options.mask_out, "--mask-out", (".png",))
     _check_writable(options.logits_out, "--logits-out", (".npy",))
+    _check_writable(options.json_out, "--json-out", (".json",))
     photo = open_rgb(options.photo)
+    if options.everything:
+        find_everything(options, photo, out)
+        return 0
+    if options.json_out is not None:
+        raise BadInput("--json-out is for --everything; --mask-out and --logits-out write the mask of a prompt")
     prompt = read_prompt(options, photo.shape[:2])
 
     import sadist_jax  # JAX, only once everything that needs no model is known to be right
@@ -76,6 +94,35 @@ def main(argv: Sequence[str]) -> int:
         _save(options.logits_out, prediction.low_res_logits[best][None])
         print(f"written: {options.logits_out}")
     return 0
+
+
+def find_everything(options: Options, photo: np.ndarray, out: Path) -> None:
+    """Write the pictures and the JSON of everything mode. Raises BadInput for a prompt, which it does not take."""
+    if options.point or options.box or options.mask or options.logits_out or options.multimask is not None:
+        raise BadInput("--everything takes no prompt, --multimask or --logits-out; leave them out")
+
+    import sadist_jax
+    from sadist_jax.predict.everything import MaskGenerator
+    from sadist_jax.predict.overlay import overlay_labels
+    from sadist_jax.predict.sa1b import annotation_file, label_map
+    from sadist_jax.weights import files
+
+    records = MaskGenerator(*sadist_jax.load(options.checkpoint), options.grid).generate(photo)
+    labels = label_map(photo.shape[:2], records)
+    for i, record in enumerate(records, 1):
+        print(f"{i:>4}  predicted IoU {record['predicted_iou']:.3f}  {record['area']:>9,} pixels")
+    if not records:
+        print("no mask is sure enough; lower --grid.pred-iou-thresh or --grid.stability-score-thresh")
+    _save(out, overlay_labels(photo, labels.astype(int)))
+    print(f"{len(records)} masks; written: {out}")
+    if options.mask_out is not None:
+        _save(options.mask_out, labels)
+        print(f"written: {options.mask_out}")
+    if options.json_out is not None:
+        content = annotation_file(options.photo.name, photo.shape[:2], records)
+        with files.replacing(options.json_out) as file:
+            file.write(json.dumps(content).encode())
+        print(f"written: {options.json_out}")
 
 
 def read_prompt(options: Options, hw: tuple[int, int]) -> Prompt:

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from sadist_jax.models.mask_decoder import MULTI, SINGLE, MaskDecoder, Upscale
+from sadist_jax.models.mask_decoder import MULTI, SINGLE, DecoderInputs, MaskDecoder, Upscale
 from sadist_jax.models.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, EMPTY, FOREGROUND, NOT_A_POINT, Prompts
 from sadist_jax.models.two_way import TwoWay
 from sadist_jax.models.vit import Vit
@@ -138,6 +138,10 @@ class EfficientSam:
         tokens: tuple[int, ...] = (*SINGLE, *MULTI),
     ) -> tuple[Float[Array, "b p m 4h 4w"], Float[Array, "b p m"]]:  # fmt: skip
         """Mask logits (mask is >= 0) and predicted IoU of the chosen mask tokens (0 is untrained as released)."""
+        return self.mask_decoder.apply(params["mask_decoder"], *self.prompted(params, embedding, prompts), tokens)
+
+    def prompted(self, params: Params, embedding: Float[Array, "b h w c"], prompts: Prompts) -> DecoderInputs:
+        """What the mask decoder takes, after its parameters."""
         if prompts.masks is not None:
             raise ValueError("EfficientSAM takes no mask prompts")
         _, rows, cols, _ = embedding.shape
@@ -147,7 +151,7 @@ class EfficientSam:
         sparse, where = self.prompt_encoder.points(encoder, prompts.points, prompts.labels, frame)
         positions = fourier.encode_grid(encoder["pe_layer"], (rows, cols))
         image = embedding[:, None].astype(self.image_encoder.dtype)
-        return self.mask_decoder.apply(params["mask_decoder"], image, positions, sparse, where, tokens)
+        return image, positions, sparse, where
 
 
 def fill_slots(prompts: Prompts, slots: int) -> Prompts:

@@ -17,6 +17,7 @@ from sadist_jax.typing import Array, Bool, Float, Params
 
 NUM_MASKS = 4
 SINGLE, MULTI = (0,), (1, 2, 3)  # mask tokens
+DecoderInputs = tuple[Array, Array, Array, Array]  # image, positions, prompt tokens, which of them are there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,18 @@ class MaskDecoder:
           prompt: sparse prompt tokens; where: which of them are there.
           tokens: mask tokens to decode, static.
         """
+        sequence, pixels = self.attend(params, image, image_positions, prompt, where)
+        return self.masks(params, sequence, pixels, tokens), self.iou(params, sequence, tokens)
+
+    def attend(
+        self,
+        params: Params,
+        image: Float[Array, "b q h w c"],
+        image_positions: Float[Array, "h w c"],
+        prompt: Float[Array, "b p n c"],
+        where: Bool[Array, "b p n"],
+    ) -> tuple[Float[Array, "b p t c"], Float[Array, "b p h w c"]]:
+        """The transformer, as far as it is the same for all masks: (tokens, image tokens), for `masks` and `iou`."""
         b, q, h, w, c = image.shape
         p = prompt.shape[1]
         own = jnp.concatenate([params["iou_token"]["weight"], params["mask_tokens"]["weight"]]).astype(image.dtype)
@@ -96,12 +109,26 @@ class MaskDecoder:
         own = jnp.broadcast_to(own, (b, p, *own.shape))
         sequence = jnp.concatenate([own, prompt.astype(image.dtype)], -2)
         sequence, pixels = self.two_way.apply(params["transformer"], sequence, *flat, where)
+        return sequence, pixels.reshape(b, p, h, w, c)
 
-        pixels = self.upscale.apply(params, pixels.reshape(b, p, h, w, c))
+    def masks(
+        self,
+        params: Params,
+        sequence: Float[Array, "b p t c"],
+        pixels: Float[Array, "b p h w c"],
+        tokens: tuple[int, ...] = (*SINGLE, *MULTI),
+    ) -> Float[Array, "b p m H W"]:
+        """Mask logits of the chosen mask tokens, at four times the resolution of `pixels`."""
+        pixels = self.upscale.apply(params, pixels)
         kernels = jnp.stack([self._kernel(params, i, sequence[:, :, 1 + i]) for i in tokens], -2)
-        masks = jnp.einsum("bpmd,bphwd->bpmhw", kernels, pixels, preferred_element_type=wide(pixels))
+        return jnp.einsum("bpmd,bphwd->bpmhw", kernels, pixels, preferred_element_type=wide(pixels))
+
+    def iou(
+        self, params: Params, sequence: Float[Array, "b p t c"], tokens: tuple[int, ...] = (*SINGLE, *MULTI)
+    ) -> Float[Array, "b p m"]:
+        """Predicted IoU of the chosen mask tokens, unbounded; it needs no mask."""
         iou = self.iou_head().apply(params["iou_prediction_head"], sequence[:, :, 0])
-        return masks, widen(iou)[..., jnp.array(tokens)]
+        return widen(iou)[..., jnp.array(tokens)]
 
     def _kernel(self, params: Params, i: int, token: Float[Array, "b p c"]) -> Float[Array, "b p d"]:
         return self.hypernetwork().apply(params["output_hypernetworks_mlps"][str(i)], token)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 
-from sadist_jax.models.mask_decoder import MULTI, SINGLE, MaskDecoder, Upscale
+from sadist_jax.models.mask_decoder import MULTI, SINGLE, DecoderInputs, MaskDecoder, Upscale
 from sadist_jax.models.prompt_encoder import PromptEncoder, add_padding_point
 from sadist_jax.models.prompts import Prompts
 from sadist_jax.models.tiny_vit import TinyVit
@@ -107,6 +107,10 @@ class Sam:
         tokens: tuple[int, ...] = (*SINGLE, *MULTI),
     ) -> tuple[Float[Array, "b p m 4h 4w"], Float[Array, "b p m"]]:  # fmt: skip
         """Mask logits (mask is > 0) and predicted IoU (unbounded) of the chosen mask tokens."""
+        return self.mask_decoder.apply(params["mask_decoder"], *self.prompted(params, embedding, prompts), tokens)
+
+    def prompted(self, params: Params, embedding: Float[Array, "b h w c"], prompts: Prompts) -> DecoderInputs:
+        """What the mask decoder takes, after its parameters."""
         _, rows, cols, _ = embedding.shape
         frame = (rows * self.image_encoder.patch, cols * self.image_encoder.patch)
         prompts, encoder = add_padding_point(prompts), params["prompt_encoder"]
@@ -118,4 +122,4 @@ class Sam:
             if prompts.has_mask is not None:
                 dense = jnp.where(prompts.has_mask[..., None, None, None], dense, no_mask)
         image = (embedding[:, None] + dense).astype(self.image_encoder.dtype)
-        return self.mask_decoder.apply(params["mask_decoder"], image, positions, sparse, where, tokens)
+        return image, positions, sparse, where

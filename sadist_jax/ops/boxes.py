@@ -4,9 +4,10 @@ Widths are plain differences, x1 - x0, as SAM has them: a mask whose columns 3..
 where COCO would say 4. Integers become float32; float16 and bfloat16 too, since neither holds every pixel of 1024.
 """
 
+import jax
 import jax.numpy as jnp
 
-from sadist_jax.typing import Array, Float, Int
+from sadist_jax.typing import Array, Bool, Float, Int
 
 
 def xyxy_to_xywh(boxes: Float[Array, "*batch 4"]) -> Float[Array, "*batch 4"]:
@@ -95,6 +96,41 @@ def clip(boxes: Float[Array, "*batch 4"], size: Int[Array, "*batch 2"]) -> Float
     size = jnp.asarray(size, jnp.float32)
     last = jnp.stack([size[..., 1], size[..., 0], size[..., 1], size[..., 0]], axis=-1) - 1
     return jnp.clip(jnp.asarray(boxes, jnp.float32), 0, jnp.maximum(last, 0))
+
+
+def nms(
+    boxes: Float[Array, "n 4"],
+    scores: Float[Array, " n"],
+    threshold: float | Array,
+    *,
+    where: Bool[Array, " n"] | None = None,
+) -> Bool[Array, " n"]:
+    """Greedy non-maximum suppression: which boxes stay when each removes the worse ones that it overlaps.
+
+    The greedy set is the only one in which a box stays exactly if no better box that stays overlaps it; it is iterated
+    to from all boxes, and a handful of rounds reach it. Takes memory for n x n numbers.
+
+    Args:
+      boxes: (n, 4) xyxy. scores: (n,), of equal ones the first is the better.
+      threshold: boxes overlap when their IoU is above it.
+      where: (n,) bool, which rows there are.
+    Returns:
+      (n,) bool.
+
+    >>> nms(jnp.array([[0, 0, 4, 4], [0, 0, 4, 3], [5, 5, 6, 6]]), jnp.array([0.5, 0.9, 0.1]), 0.7).tolist()
+    [False, True, True]
+    """
+    order = jnp.argsort(-jnp.asarray(scores), stable=True)
+    ordered = jnp.asarray(boxes)[order]
+    there = jnp.ones(len(order), bool) if where is None else jnp.asarray(where)[order]
+    better = jnp.tril(iou(ordered, ordered) > threshold, -1)  # [i, j]: j overlaps i and comes before it
+
+    def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        keep, _ = state
+        return there & ~(better & keep).any(1), keep
+
+    keep, _ = jax.lax.while_loop(lambda state: (state[0] != state[1]).any(), again, again((there, there)))
+    return jnp.zeros_like(there).at[order].set(keep)
 
 
 def _coordinates(boxes: Array) -> tuple[Array, Array, Array, Array]:

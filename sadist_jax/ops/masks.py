@@ -51,7 +51,7 @@ def mask_iou(
 
 def stability_score(
     logits: Float[Array, "*batch h w"],
-    offset: float = 1.0,
+    offset: float | Array = 1.0,
     threshold: float = 0.0,
     *,
     where: Bool[Array, "..."] | None = None,

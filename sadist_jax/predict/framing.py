@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sadist_jax.codecs import geometry
-from sadist_jax.ops.resize import resize
+from sadist_jax.ops.resize import matrix
 from sadist_jax.typing import Array, Float
 
 
@@ -46,14 +47,28 @@ class Framing:
 
     def masks(self, logits: Float[Array, "m h w"]) -> Float[Array, "m H W"]:
         """Low-resolution logits -> logits on the original's pixels."""
-        return _to_image(logits, self)
+        return to_image(logits, *self.resampling((logits.shape[-2], logits.shape[-1])))
+
+    def resampling(self, low: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """(H, h) and (W, w) float32: weights of the rows, and of the columns, of logits (h, w) for the original's."""
+        rows, columns = (
+            _resampling(self.fit, *sizes, self.side) for sizes in zip(low, self.content, self.image, strict=True)
+        )
+        return rows, columns
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _to_image(logits: Array, framing: Framing) -> Array:
-    x = logits[..., None]
-    if framing.fit == "stretch":
-        return resize(x, framing.image, "bicubic")[..., 0]
+@functools.lru_cache(32)  # a folder's photos have few sizes
+def _resampling(fit: str, low: int, content: int, whole: int, side: int) -> np.ndarray:
+    if fit == "stretch":
+        return matrix(low, whole, "bicubic").astype(np.float32)
     # twice, because segment-anything does so: to the frame, then, without the padding, to the image
-    x = resize(x, (framing.side, framing.side))[..., : framing.content[0], : framing.content[1], :]
-    return resize(x, framing.image)[..., 0]
+    return (matrix(content, whole, "bilinear") @ matrix(low, side, "bilinear")[:content]).astype(np.float32)
+
+
+@jax.jit
+def to_image(
+    logits: Float[Array, "*b h w"], rows: Float[Array, "H h"], columns: Float[Array, "W w"]
+) -> Float[Array, "*b H W"]:
+    """Both resamplings; see `Framing.resampling`."""
+    tall = jnp.einsum("...hw,Hh->...Hw", logits, rows, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum("...Hw,Ww->...HW", tall, columns, precision=jax.lax.Precision.HIGHEST)

@@ -31,6 +31,7 @@ from sadist_jax.parallel.mesh import MeshSpec
 from sadist_jax.train import start, state
 from sadist_jax.train.run import Run
 from sadist_jax.weights.digest import digest
+from sadist_jax.weights.files import write_once
 
 PER_SHARD = 1024  # samples; 100 MB or 2.1 GB
 STALE = 3600  # seconds after which nobody writes a partial file any more
@@ -125,17 +126,7 @@ def _shards_of(folder: Path) -> int:
 
 def _agree(folder: Path, wanted: Manifest) -> Manifest:
     """The folder's manifest, written if there is none. Raises BadInput where it is of something else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / MANIFEST).exists():
-        partial = folder / f".{MANIFEST}.{uuid.uuid4().hex}"
-        partial.write_text(wanted.text(), encoding="utf-8")
-        try:
-            os.link(partial, folder / MANIFEST)
-        except FileExistsError:  # another process was first; it is compared with below
-            pass
-        except OSError:  # a file system without hard links, as those over object stores
-            os.replace(partial, folder / MANIFEST)
-        partial.unlink(missing_ok=True)
+    write_once(folder / MANIFEST, wanted.text())  # where another process was first, it is compared with below
     found = read_manifest(folder)
     if lines := differences(found, wanted):
         raise BadInput(f"{folder} holds other features; choose another folder, or delete it:\n{lines}")

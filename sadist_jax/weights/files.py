@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
@@ -53,7 +53,37 @@ def replacing(path: PathLike) -> Iterator[BufferedWriter]:
     except OSError as error:
         raise BadInput(f"{path} cannot be written ({_reason(error)}); free space or choose another place") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_once(path: Path, content: str) -> str:
+    """Write a file unless there is one; returns what it then holds: of several writers the first one's.
+
+    Raises BadInput where it cannot be written.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with temporary.open("x", encoding="utf-8") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    raise
+                except OSError:  # a file system without hard links, as those over object stores
+                    with path.open("x", encoding="utf-8") as file:
+                        file.write(content)
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written ({_reason(error)}); free space or choose another place") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _reason(error: OSError) -> str:

@@ -7,6 +7,7 @@ from PIL import Image
 
 import sadist_jax
 from sadist_jax import cli
+from sadist_jax.data.sa1b import Sa1b
 from sadist_jax.models.efficient_sam import EfficientSam
 from sadist_jax.models.sam import Sam
 from sadist_jax.models.vit import Vit
@@ -138,3 +139,48 @@ def test_an_efficient_sam_takes_clicks_and_no_masks(here, tmp_path, capsys):
     assert "EfficientSAM takes no mask prompts" in fails(capsys, *common, "--mask", "l.npy")
     assert cli.main(["predict", *map(str, common), "--point", "40,30"]) == 0
     assert "written: photo_overlay.png" in capsys.readouterr().out
+
+
+LOOSE = ["--everything", "--grid.points-per-side", "3"]
+LOOSE += ["--grid.pred-iou-thresh", "-9", "--grid.stability-score-thresh", "0"]
+
+
+def test_everything_is_written_as_sa_1b_and_as_a_map(here, tmp_path, capsys):
+    (tmp_path / "set").mkdir()
+    with Image.open(here / "photo.png") as picture:
+        picture.save(tmp_path / "set" / "photo.jpg")
+    argv = ["--checkpoint", str(here / "sam.safetensors"), *LOOSE, "--grid.box-nms-thresh", "1"]
+    argv += ["--mask-out", "map.png", "--json-out", "set/photo.json"]
+    assert cli.main(["predict", "set/photo.jpg", *argv]) == 0
+    said = capsys.readouterr().out
+    (sample,) = list(Sa1b(str(tmp_path / "set")).open())
+    masks = np.stack(sample.masks)
+    assert len(masks) > 2
+    assert f"{len(masks)} masks; written: photo_overlay.png" in said
+    with Image.open("map.png") as picture:
+        labels = np.asarray(picture)
+    assert labels.shape == masks.shape[1:]
+    for i in np.unique(labels[labels > 0]):
+        assert masks[i - 1][labels == i].all()
+    assert (labels > 0).sum() == masks.any(0).sum()
+    with Image.open("photo_overlay.png") as picture:
+        assert picture.size == (90, 60)
+
+
+def test_a_model_that_is_sure_of_nothing_says_what_to_do(here, capsys):
+    argv = ["--checkpoint", str(here / "sam.safetensors"), "--everything", "--grid.pred-iou-thresh", "1e9"]
+    assert cli.main(["predict", str(here / "photo.png"), *argv, "--grid.points-per-side", "3"]) == 0
+    assert "lower --grid.pred-iou-thresh" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["--everything", "--point", "3,4"], "--everything takes no prompt"),
+        (["--point", "3,4", "--json-out", "x.json"], "--json-out is for --everything"),
+        (["--everything", "--json-out", "x.txt"], "--json-out x.txt must end in .json"),
+        (["--everything", "--json-out", "nowhere/x.json"], "there is no folder nowhere"),
+    ],
+)
+def test_bad_options_of_everything_are_one_sentence(here, capsys, argv, why):
+    assert why in fails(capsys, here / "photo.png", *argv)

@@ -178,3 +178,18 @@ def test_the_vit_of_a_run_or_of_an_efficient_sam_goes_to_timm(tmp_path, capsys, 
     np.testing.assert_array_equal(found["blocks.1.mlp.fc2.weight"], state["blocks.1.mlp.fc2.weight"])
     assert run(tmp_path / "params.safetensors", tmp_path / "x.pth", "--part", "teacher") == 2
     assert "no plain ViT below the name 'teacher'" in capsys.readouterr().err
+
+
+def test_positions_are_resized_as_the_model_resizes_them(tmp_path, capsys):
+    vit = Vit(64, 1, 1, 8, 48)
+    params = table.from_reference(vit.table(), draw.state(vit.table()))
+    write_pth(tmp_path / "big.pth", draw.state(vit.table()))
+    assert run(tmp_path / "big.pth", tmp_path / "small.safetensors", "--image-size", 32) == 0
+    small = Vit(64, 1, 1, 8, 32)
+    loaded = table.from_reference(small.table(), safetensors.read(tmp_path / "small.safetensors")[0])
+    image = np.random.default_rng(0).standard_normal((1, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(small.apply(loaded, image)[0], vit.apply(params, image)[0], rtol=1e-4, atol=1e-5)
+    assert run(tmp_path / "big.pth", tmp_path / "x.pth", "--image-size", 33) == 2
+    assert "no multiple of the patches of 8 px" in capsys.readouterr().err
+    assert run("sam_mini", tmp_path / "x.pth", "--image-size", 32) == 2
+    assert "--image-size is for plain ViTs" in capsys.readouterr().err

@@ -69,3 +69,30 @@ def test_clip_takes_a_size_per_image():
     sizes = np.array([[10, 20], [30, 40]])
     clipped = boxes.clip(np.full((2, 3, 4), 100), sizes[:, None])
     np.testing.assert_array_equal(clipped[:, 0], [[19, 9, 19, 9], [39, 29, 39, 29]])
+
+
+def greedy(corners, scores, threshold, there):
+    """One box after another, as in the books."""
+    kept, iou = [], np.asarray(boxes.iou(corners, corners))
+    for i in np.argsort(-scores, kind="stable"):
+        if there[i] and not any(iou[i, j] > threshold for j in kept):
+            kept.append(i)
+    return np.isin(np.arange(len(scores)), kept)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_suppression_is_the_greedy_one(seed):
+    """Boxes in clusters, so that chains of them remove each other; scores with ties; rows that are not there."""
+    rng = np.random.default_rng(seed)
+    corners = np.repeat(draw(20, seed), 15, 0) + rng.uniform(-6, 6, (300, 4)).astype(np.float32)
+    scores, there = rng.integers(0, 40, 300).astype(np.float32), rng.random(300) < 0.9
+    for threshold in (0.3, 0.7):
+        expected = greedy(corners, scores, threshold, there)
+        assert 20 < expected.sum() < 250
+        np.testing.assert_array_equal(boxes.nms(corners, scores, threshold, where=there), expected)
+
+
+def test_what_a_removed_box_would_have_removed_stays():
+    chain = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], np.float32)  # neighbours overlap, ends do not
+    assert boxes.nms(chain, np.array([3.0, 2, 1]), 0.3).tolist() == [True, False, True]
+    assert boxes.nms(chain, np.array([2.0, 3, 1]), 0.3).tolist() == [False, True, False]

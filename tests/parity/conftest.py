@@ -28,7 +28,7 @@ def _box_area(boxes: torch.Tensor) -> torch.Tensor:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def _batched_nms(boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, threshold: float) -> torch.Tensor:
+def _batched_nms(boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, iou_threshold: float) -> torch.Tensor:
     """Greedy suppression within each group; indices of what stays, best first."""
     left = torch.argsort(scores, descending=True, stable=True)
     kept = []
@@ -39,7 +39,7 @@ def _batched_nms(boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor
         high = torch.minimum(boxes[best, 2:], boxes[left, 2:])
         inter = (high - low).clamp(min=0).prod(1)
         iou = inter / (_box_area(boxes[best][None]) + _box_area(boxes[left]) - inter)
-        left = left[(iou <= threshold) | (groups[left] != groups[best])]
+        left = left[~(iou > iou_threshold) | (idxs[left] != idxs[best])]
     return torch.stack(kept) if kept else torch.empty(0, dtype=torch.long)
 
 

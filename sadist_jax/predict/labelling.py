@@ -1,0 +1,156 @@
+"""Label many pictures with everything mode: a file for each, whole or not there, so that a run goes on where it was.
+
+Process i of n takes every n-th picture. What has its file is left alone; a picture that cannot be read is listed in
+quarantine.jsonl and left out. `.job.json` says what the folder is of; another job is refused.
+"""
+
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from sadist_jax.codecs import rle
+from sadist_jax.data.names import first_five, stem
+from sadist_jax.data.quarantine import Quarantine
+from sadist_jax.data.sample import Reader, Unreadable
+from sadist_jax.errors import BadInput
+from sadist_jax.predict.sa1b import annotation_file, label_map
+from sadist_jax.weights.files import replacing, write_once
+
+Form = Literal["sa1b", "coco", "maps"]
+JOB, QUARANTINE, MERGED = ".job.json", "quarantine.jsonl", "instances.json"
+PARTS = "pictures"  # folder of the parts of a COCO file
+Generate = Callable[[np.ndarray], Sequence[Mapping[str, Any]]]  # uint8 RGB (H, W, 3) -> records
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What is labelled, and where to.
+
+    form: 'sa1b': NAME.json for each picture; 'maps': NAME.png, 16 bits, i for the i-th mask; 'coco': one
+      instances.json, put together when all pictures are done.
+    about: what the labels depend on beside the pictures: weights, options. Plain values.
+    max_bad_fraction: of the pictures that may be unreadable.
+    """
+
+    reader: Reader
+    folder: Path
+    form: Form
+    about: Mapping[str, Any]
+    max_bad_fraction: float = 0.1
+
+    def file(self, index: int) -> Path:
+        """What a picture's masks are written to."""
+        name = PurePosixPath(self.reader.name(index))
+        ending, folder = (".png" if self.form == "maps" else ".json"), self.folder
+        return (folder / PARTS if self.form == "coco" else folder) / name.with_suffix(ending)
+
+    def run(
+        self, generate: Generate, process: int = 0, processes: int = 1, say: Callable[[str], None] = print
+    ) -> dict[str, int]:
+        """Label this process's share; returns how many pictures were done, there already, and bad.
+
+        Raises BadInput: the folder is of another job, two pictures would share a file, too many cannot be read.
+        """
+        self._agree()
+        bad, quarantine = self._bad(), Quarantine(str(self.folder / QUARANTINE), self.max_bad_fraction)
+        if len(bad) > self.max_bad_fraction * len(self.reader):
+            raise BadInput(
+                f"{len(bad)} of {len(self.reader)} pictures are listed in {quarantine.path}, more than "
+                f"max_bad_fraction={self.max_bad_fraction:g} allows; repair them and delete that list, or raise it"
+            )
+        share = range(process, len(self.reader), processes)
+        known = [i for i in share if self.reader.name(i) in bad]
+        left = [i for i in share if self.reader.name(i) not in bad and not self.file(i).exists()]
+        counts, begin = {"done": 0, "there": len(share) - len(left) - len(known), "bad": len(known)}, time.monotonic()
+        for number, index in enumerate(left, 1):
+            try:
+                image = self.reader[index].image
+            except Unreadable as error:
+                quarantine.add(self.reader.name(index), error, len(self.reader))
+                counts["bad"] += 1
+                continue
+            records = generate(image)
+            _write(self.file(index), self._content(index, image.shape[:2], records))
+            counts["done"] += 1
+            pace = (time.monotonic() - begin) / number
+            remaining = _clock(pace * (len(left) - number))
+            name = (
+                self.reader.name(index).encode("utf-8", "replace").decode()
+            )  # names need not be UTF-8, terminals must
+            say(f"{number}/{len(left)}  {name}: {len(records)} masks  {remaining} left")
+        if self.form == "coco":
+            self._merge(say)
+        return counts
+
+    def _agree(self) -> None:
+        names = [self.reader.name(i) for i in range(len(self.reader))]
+        often = Counter(map(stem, names))
+        if double := [name for name in names if often[stem(name)] > 1]:
+            raise BadInput(f"pictures that differ only in their ending would share a file; rename {first_five(double)}")
+        if not (self.folder / JOB).exists():
+            there = next((path for i in range(len(names)) if (path := self.file(i)).exists()), None)
+            if there and not (self.folder / JOB).exists():  # or another process has just begun
+                raise BadInput(f"{there} is there already, and by no run of this job; choose another folder")
+        wanted = json.dumps({"form": self.form, "data": self.reader.digest(), **self.about}, indent=1, sort_keys=True)
+        found = write_once(self.folder / JOB, wanted + "\n")
+        if found != wanted + "\n":
+            raise BadInput(
+                f"{self.folder} holds the labels of another job, with other pictures, weights or options (see {JOB} "
+                "in it); choose another folder"
+            )
+
+    def _bad(self) -> set[str]:
+        return Quarantine(str(self.folder / QUARANTINE)).samples()
+
+    def _content(self, index: int, image: tuple[int, int], records: Sequence[Mapping[str, Any]]) -> bytes:
+        if self.form == "maps":
+            picture = io.BytesIO()
+            Image.fromarray(label_map(image, records)).save(picture, "png")
+            return picture.getvalue()
+        return json.dumps(annotation_file(self.reader.name(index), image, records, image_id=index + 1)).encode()
+
+    def _merge(self, say: Callable[[str], None]) -> None:
+        """Put the parts of all pictures together, once they are there; every process that sees so writes the same."""
+        bad = self._bad()
+        parts = [self.file(i) for i in range(len(self.reader)) if self.reader.name(i) not in bad]
+        if missing := [path for path in parts if not path.exists()]:
+            say(f"{MERGED} is written when all pictures are done; {len(missing)} are missing")
+            return
+        images, annotations = [], []
+        for path in parts:
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise BadInput(f"{path} is damaged ({error}); delete it and run the same again") from None
+            images.append({("id" if key == "image_id" else key): x for key, x in content["image"].items()})
+            of = {"image_id": content["image"]["image_id"], "category_id": 1, "iscrowd": 0}
+            for annotation in content["annotations"]:
+                box = rle.bbox(annotation["segmentation"])  # COCO's, a pixel wider than SAM's
+                annotations.append({**annotation, **of, "bbox": box, "id": len(annotations) + 1})
+        whole = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
+        _write(self.folder / MERGED, json.dumps(whole).encode())
+        say(f"{self.folder / MERGED}: {len(images)} pictures, {len(annotations)} masks")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
+    with replacing(path) as file:
+        file.write(content)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,6 +1,6 @@
 """Compute a teacher's features once: what a run's teacher would see of each sample, in shards on disk.
 
-A ViT-H at 1024 px is 99.5 % of an online step of SAMI-Ti (5961 of 5988 GFLOP, a formula); cached, a step costs 26.7
+A ViT-H at 1024 px is 99.5 % of an online step of SAMI-Ti (5961 of 5988 GFLOP, a formula); cached, a step costs 26.8
 GFLOP, 224 times less. An image takes 2 h w c bytes: 100 KB for 14 x 14 x 256, 2.1 MB for the whole image's 64 x 64 x
 256; a run that makes n samples a second reads n times that.
 """
@@ -73,8 +73,18 @@ def write(
     if not len(wanted.part(wanted.shards - 1)):
         raise BadInput(f"--shards {wanted.shards} leaves some without any of the {len(reader)} samples; name fewer")
     manifest = _agree(folder, wanted)
-    compute, total, allowed = _computer(teacher, table, values, grid, batch), 0, run.data.max_bad_fraction
-    for shard in range(process, manifest.shards, processes):
+    compute = _computer(teacher, table, values, grid, batch)
+    _write_share(folder, manifest, range(process, manifest.shards, processes), run, reader, compute, batch, say)
+    return manifest
+
+
+def _write_share(
+    folder: Path, manifest: Manifest, share: range, run: Run, reader: Reader, compute: Callable[..., np.ndarray],
+    batch: int, say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Write the shards that are not there. Raises BadInput when too many pictures cannot be read."""
+    total, allowed = 0, run.data.max_bad_fraction
+    for shard in share:
         path = folder / manifest.file(shard)
         if path.exists():
             check_shard(path, len(manifest.part(shard)))
@@ -82,7 +92,7 @@ def write(
         for left in folder.glob(f".{path.name}.*"):  # by a process that was killed; a live one writes all the time
             if time.time() - left.stat().st_mtime > STALE:
                 left.unlink(missing_ok=True)
-        bad = _write_shard(path, reader, transform, manifest.part(shard), compute, batch)
+        bad = _write_shard(path, reader, run.data.transform, manifest.part(shard), compute, batch)
         total += len(bad)
         if total > allowed * len(reader):
             path.unlink()
@@ -92,7 +102,6 @@ def write(
             )
         left_out = f", {len(bad)} pictures could not be read, the first: {bad[0]}" if bad else ""
         say(f"{path.name}: {len(manifest.part(shard))} samples{left_out}")
-    return manifest
 
 
 def _checked(run: Run) -> tuple[SamFeatures | FrameFeatures, FixedCrops | FrameCrops]:

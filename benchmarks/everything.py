@@ -1,8 +1,9 @@
 """Everything mode of a photo against the official SamAutomaticMaskGenerator: same weights, grid and thresholds.
 
 sam_mini has its own weights. A ViT-B's are drawn, so its masks mean nothing, but the work is the same; thresholds are
-put where about half of the candidates pass each filter. The masks of both are compared: how many, and how many cover
-each pixel.
+put where about half of the candidates pass each filter. Drawn weights make masks that all reach the photo's borders, so
+that their boxes are one; none is suppressed there. The masks of both are compared: how many, and how many cover each
+pixel.
 """
 
 import json
@@ -51,7 +52,8 @@ def prepare(folder: Path, size: str, side: int) -> None:
     for name, score in (("pred_iou_thresh", "predicted_iou"), ("stability_score_thresh", "stability_score")):
         generator = MaskGenerator(*pretrained.load(folder / "weights.pth"), Everything(**few, **limits))
         limits[name] = float(np.quantile([record[score] for record in generator.generate(photo())], 1 - PASS))
-    (folder / THRESHOLDS).write_text(json.dumps(limits | {"box_nms_thresh": 0.9}))
+    nms = 0.9 if size == "mini" else 1.0
+    (folder / THRESHOLDS).write_text(json.dumps(limits | {"box_nms_thresh": nms}))
 
 
 def official(folder: Path, size: str, side: int) -> Op:

@@ -26,8 +26,10 @@ import tests.parity.conftest  # noqa: F401  stands in for torchvision
 from sadist_jax import pretrained
 from sadist_jax.codecs.images import open_rgb
 from sadist_jax.nn import table
+from sadist_jax.predict import everything as generator_file
+from sadist_jax.predict.candidates import Candidates
 from sadist_jax.predict.everything import MaskGenerator
-from sadist_jax.predict.grid import Everything, crops_of
+from sadist_jax.predict.grid import Crop, Everything
 from tests.parity import official
 
 from segment_anything import SamAutomaticMaskGenerator  # isort: skip
@@ -84,14 +86,19 @@ def _iou(a: dict[str, Any], b: dict[str, Any]) -> float:
 
 
 def shares(sam: Any, params: Any, options: Everything, image: np.ndarray) -> list[float]:
-    """Share of its candidates that each filter rejects: predicted IoU (and edges of crops), stability, suppression."""
-    loose = dataclasses.replace(options, box_nms_thresh=1.0, crop_nms_thresh=1.0, min_mask_region_area=0)
-    steps = (dataclasses.replace(loose, stability_score_thresh=0.0), loose, options)
-    grids = options.grids()
-    crops = crops_of(image.shape[:2], options.crop_n_layers, options.crop_overlap_ratio)
-    counts = [3 * sum(len(grids[crop.layer]) for crop in crops)]
-    counts += [len(MaskGenerator(sam, params, step).generate(image)) for step in steps]
-    return [1 - after / max(1, before) for before, after in itertools.pairwise(counts)]
+    """Share of its candidates that each filter rejects: predicted IoU, stability, edges of crops, suppression."""
+    counts, fetched = np.zeros(4, int), generator_file._fetched
+
+    def watched(points: np.ndarray, chunk: Candidates, crop: Crop) -> list[Any]:
+        iou, stability, passed = (np.asarray(x)[: len(points)] for x in (chunk.iou, chunk.stability, chunk.passed))
+        sure = iou > options.pred_iou_thresh
+        stable = sure & (stability >= options.stability_score_thresh)
+        counts[:] += iou.size, sure.sum(), stable.sum(), passed.sum()
+        return fetched(points, chunk, crop)
+
+    with mock.patch.object(generator_file, "_fetched", watched):
+        kept = len(MaskGenerator(sam, params, options).generate(image))
+    return [1 - after / max(1, before) for before, after in itertools.pairwise([*counts.tolist(), kept])]
 
 
 def section(name: str, options: dict[str, Any], sam: Any, params: Any, photos: list[Path]) -> str:
@@ -105,14 +112,15 @@ def section(name: str, options: dict[str, Any], sam: Any, params: Any, photos: l
         wrong = differing(records, expected)
         found.append(len(expected))
         same += sum(_iou(a, b) >= SAME for a, b in zip(records, expected, strict=False))
-        rejected.append(shares(sam, params, Everything(**options), image))
+        rejected.append(shares(sam, params, dataclasses.replace(Everything(**options), min_mask_region_area=0), image))
         lines += [f"* {path.name}: {line}" for line in wrong]
         print(name, path.name, len(expected), len(records), *wrong, sep="; ", flush=True)
     middle = [f"{statistics.median(share):.0%}" for share in zip(*rejected, strict=True)]
     text = (
         f"{len(photos)} photos, {sum(found)} official masks, median {statistics.median(found):g} a photo. The same at "
         f"the same place: {same} ({same / max(1, sum(found)):.2%}). Of its candidates, median over the photos, "
-        f"predicted IoU rejects {middle[0]}, stability {middle[1]}, suppression {middle[2]}."
+        f"predicted IoU rejects {middle[0]}, stability {middle[1]}, edges of crops {middle[2]}, suppression "
+        f"{middle[3]}."
     )
     return "\n".join([f"## {name}", "", f"`{options}`", "", text, "", *lines, ""])
 

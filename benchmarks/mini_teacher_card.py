@@ -32,7 +32,16 @@ from sadist_jax.cli import use_compilation_cache
 from sadist_jax.data.sample import Reader, Sample
 from sadist_jax.errors import BadInput
 from sadist_jax.evals.bootstrap import bootstrap_difference, bootstrap_mean
-from sadist_jax.evals.promptable import ORACLE, PromptedMasks, Record, ask_predictor, column, images_of
+from sadist_jax.evals.evaluation import merge
+from sadist_jax.evals.promptable import (
+    ORACLE,
+    PromptedMasks,
+    Record,
+    ask_predictor,
+    column,
+    images_of,
+    kinds_of,
+)
 
 BASELINE, FILLED = "felzenszwalb", "filled box"
 BASELINES = {"box": BOX, "1 click": ONE_CLICK, "more clicks": MORE_CLICKS}
@@ -138,7 +147,7 @@ def ask_baseline(evaluation: PromptedMasks, sample: Sample) -> tuple[Record, ...
     box = dataclasses.replace(evaluation, clicks=0).update(sample, BOX)
     first = dataclasses.replace(evaluation, box=False, clicks=1).update(sample, ONE_CLICK)
     later = dataclasses.replace(evaluation, box=False).update(sample, MORE_CLICKS)
-    return tuple(c._replace(ious=c.ious | b.ious | a.ious) for a, b, c in zip(box, first, later, strict=True))
+    return tuple(c._replace(areas=c.areas | b.areas | a.areas) for a, b, c in zip(box, first, later, strict=True))
 
 
 def ask_filled(evaluation: PromptedMasks, sample: Sample) -> tuple[Record, ...]:
@@ -161,7 +170,7 @@ def compare(title: str, reader: Reader, candidates: dict[str, Candidate], limit:
         if done % 20 == 0 or done == len(chosen):
             spent = ", ".join(f"{name} {s:.0f} s" for name, s in seconds.items())
             print(f"{title}: {done} of {len(chosen)} images ({spent})", flush=True)
-    records = {name: PromptedMasks.merge(found) for name, found in parts.items()}
+    records = {name: merge(found) for name, found in parts.items()}
     return {
         "images": len(chosen),
         "instances": len(next(iter(records.values()))),
@@ -200,10 +209,6 @@ def differences(a: str, b: str, records: dict[str, tuple[Record, ...]]) -> list[
     found = {k: bootstrap_difference(column(first, k), column(second, k), images_of(first)) for k in shared}
     rounded = {kind: {end: round(n, 5) for end, n in interval._asdict().items()} for kind, interval in found.items()}
     return [{"a": a, "b": b, "kind": kind} | numbers for kind, numbers in rounded.items()]
-
-
-def kinds_of(records: tuple[Record, ...]) -> list[str]:
-    return [kind for kind in (records[0].ious if records else ()) if not kind.endswith(ORACLE)]
 
 
 def render(card: dict[str, Any]) -> str:

@@ -40,6 +40,7 @@ from sadist_jax.data.in_memory import InMemory
 from sadist_jax.data.mix import Mix
 from sadist_jax.errors import BadInput
 from sadist_jax.evals.bootstrap import Interval, bootstrap_difference
+from sadist_jax.evals.evaluation import merge
 from sadist_jax.evals.promptable import PromptedMasks, Record, ask_predictor, column, images_of
 from sadist_jax.methods.teacher import Pixels
 from sadist_jax.models.sami_decoder import JointDecoder
@@ -164,7 +165,7 @@ def measured(plan: Plan, run: Run) -> tuple[Record, ...]:
 def answers(plan: Plan, run: Run, evaluation: PromptedMasks) -> tuple[Record, ...]:
     reader = bsds500(plan.bsds, "test").open()
     predict = ask_predictor(sadist_jax.Predictor(*sadist_jax.load(run.directory / PARAMS)))
-    return evaluation.merge(evaluation.update(reader[i], predict) for i in evenly_spaced(len(reader), plan.limit))
+    return merge(evaluation.update(reader[i], predict) for i in evenly_spaced(len(reader), plan.limit))
 
 
 def scores(records: Records, seeds: int) -> dict[str, dict[str, dict[str, Any]]]:

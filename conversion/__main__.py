@@ -22,6 +22,8 @@ from typing import Any
 import sadist_jax
 from conversion import hugging_face, hugging_face_vit, keras_hub, timm_vit
 from conversion.state import read_json, read_state
+from sadist_jax import adapters, pretrained
+from sadist_jax.adapt import lora
 from sadist_jax.errors import BadInput
 from sadist_jax.models.vit import Vit
 from sadist_jax.nn import table
@@ -38,6 +40,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("source", type=Path, metavar="SOURCE")
     parser.add_argument("target", type=Path, metavar="TARGET")
     parser.add_argument("--part", default="", help="only what SOURCE, a file, has below this name: a plain ViT")
+    parser.add_argument("--adapter", type=Path, metavar="FILE", help="fuse these adapters of SOURCE into its kernels")
     parser.add_argument("--image-size", type=int, help="of a plain ViT: resize its positions to images of that side")
     parser.add_argument("--to", choices=FOLDERS, help="what a folder is for")
     args = parser.parse_args(argv)
@@ -51,6 +54,9 @@ def main(argv: list[str]) -> int:
         if args.target.exists():
             raise BadInput(f"{args.target} exists; delete it or name another target")
         model, params = read_part(args.source, args.part) if args.part else read(args.source)
+        if args.adapter:
+            _, leaves = adapters.load(args.adapter, params, str(args.source))
+            params = lora.fuse(lora.attach(params, leaves))
         if args.image_size is not None:
             if not isinstance(model, Vit):
                 raise BadInput(f"--image-size is for plain ViTs, and {args.source} is a {type(model).__name__}")
@@ -82,7 +88,7 @@ def read(source: Path) -> tuple[Any, Any]:
             if module.knows(state):
                 return module.from_state(state, str(source))
         del state
-    return sadist_jax.load(source)
+    return pretrained.read(source)
 
 
 def read_part(source: Path, part: str) -> tuple[Vit, Any]:

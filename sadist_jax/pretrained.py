@@ -10,7 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from sadist_jax import tree
+from sadist_jax.adapt import lora
 from sadist_jax.errors import BadInput
+from sadist_jax.models.classifier import Classifier
 from sadist_jax.models.efficient_sam import EfficientSam, PointEncoder
 from sadist_jax.models.mask_decoder import MaskDecoder, Upscale
 from sadist_jax.models.prompt_encoder import PromptEncoder
@@ -20,14 +23,17 @@ from sadist_jax.models.two_way import TwoWay
 from sadist_jax.models.vit import Vit
 from sadist_jax.models.vit_det import VitDet
 from sadist_jax.nn import layers, table
-from sadist_jax.recognise import SUPPORTED, Shapes, recognise
+from sadist_jax.recognise import SUPPORTED, Model, Shapes, recognise
 from sadist_jax.typing import Params
 from sadist_jax.weights import pth, safetensors
+from sadist_jax.weights.digest import digest
 from sadist_jax.weights.pth_writer import write_pth
 
+ADAPTERS = "sadist_jax adapters"  # the format of a file of adapters alone
 SHIPPED = Path(__file__).parent / "weights"  # sam_mini
 
 _DESCRIPTION = "fields"  # its name in the metadata of a .safetensors
+_COMPUTES = ("dtype", "remat", "drop_path")  # fields that say how a part computes, not which weights it has
 _PARTS: dict[str, Callable[..., Any]] = {
     part.__name__: part
     for part in (
@@ -42,13 +48,14 @@ _PARTS: dict[str, Callable[..., Any]] = {
         EfficientSam,
         Vit,
         PointEncoder,
+        Classifier,
     )
 }
 _FUNCTIONS = {"relu": jax.nn.relu, "gelu": layers.gelu}  # activations
 
 
 def load(path: str | Path) -> tuple[Sam | EfficientSam, Params]:
-    """Read a checkpoint, find out which model it is of, and convert the parameters.
+    """Read a checkpoint of a promptable model, find out which one it is of, and convert the parameters.
 
     A `.safetensors` of `save` or of a run says which; others are recognised by their keys and shapes, and what these
     do not tell is as in the released models (of an EfficientSAM: heads of 64 channels, input side, six slots).
@@ -62,13 +69,35 @@ def load(path: str | Path) -> tuple[Sam | EfficientSam, Params]:
 
     Raises:
       BadInput: the file is missing, damaged, malicious or of an unknown model; or keys are missing, unknown or of
-        another shape, all of which are listed.
+        another shape, all of which are listed; or it is a classifier's.
 
     Example:
       model, params = sadist_jax.load("sam_vit_b_01ec64.pth")
     """
+    model, params = read(path)
+    if isinstance(model, Classifier):
+        raise BadInput(f"{path} is of a classifier, which takes no prompts; `sadist eval classes` scores it")
+    return model, params
+
+
+def load_classifier(path: str | Path) -> tuple[Classifier, Params]:
+    """As `load`, of a `Classifier`."""
+    model, params = read(path)
+    if not isinstance(model, Classifier):
+        raise BadInput(
+            f"{path} is of a {type(model).__name__} and no classifier; `sadist train supervised_ti` makes one"
+        )
+    return model, params
+
+
+def read(path: str | Path) -> tuple[Model, Params]:
+    """As `load`, of any model that is known here."""
     path = _found(Path(path))
     state, metadata = safetensors.read(path) if path.suffix == ".safetensors" else (pth.read_pth(path), {})
+    if metadata.get("format") == ADAPTERS:
+        raise BadInput(
+            f"{path} holds adapters and no model; load their base, and then them with sadist_jax.adapters.load"
+        )
     if _DESCRIPTION in metadata:
         model = described(metadata[_DESCRIPTION], str(path))
     else:
@@ -100,13 +129,17 @@ def load_part(path: str | Path, model: Sam | EfficientSam, part: str) -> Params:
     return table.from_reference(parts[part], state, f"{part} of {path}")
 
 
-def save(path: str | Path, model: Sam | EfficientSam, params: Params) -> None:
+def save(path: str | Path, model: Model, params: Params) -> None:
     """Write parameters so that the official code loads them: `.pth` / `.pt` for PyTorch, or `.safetensors`.
 
     A `.safetensors` also holds the model, so that `load` gives the same one. A `.pth` cannot: a warning says so where
     `load` would take its model for another. An EfficientSAM's `.pt` has its state dict under "model", as released.
-    Raises BadInput for another ending.
+    Raises BadInput for another ending, and for parameters with adapters, which the official code does not know.
     """
+    if lora.names(params):
+        raise BadInput(
+            f"the parameters for {path} have adapters; fuse them (sadist_jax.adapt.lora.fuse), or save them alone"
+        )
     path, state = Path(path), table.to_reference(model.table(), params)
     if path.suffix == ".safetensors":
         safetensors.write(path, state, {"format": "sadist_jax"} | description(model))
@@ -122,9 +155,14 @@ def save(path: str | Path, model: Sam | EfficientSam, params: Params) -> None:
         raise BadInput(f"{path} must end in .pth, .pt or .safetensors")
 
 
-def description(model: Sam | EfficientSam) -> dict[str, str]:
+def description(model: Model) -> dict[str, str]:
     """Metadata from which `load` builds an equal model: its class, and all fields as JSON."""
     return {"model": type(model).__name__, _DESCRIPTION: as_text(model)}
+
+
+def identity(model: Model, params: Params) -> dict[str, str]:
+    """What the answers of a model depend on, to tell whether files were made by the same one."""
+    return {"model": as_text(model), "weights": digest(tree.flatten(params))}
 
 
 def as_text(model: Any) -> str:
@@ -143,10 +181,10 @@ def from_text(text: str, source: str) -> Any:
         ) from None
 
 
-def described(text: str, source: str) -> Sam | EfficientSam:
+def described(text: str, source: str) -> Model:
     """The model of a `description`. Raises BadInput where it is no whole model, and as `from_text`."""
     model = from_text(text, source)
-    if not isinstance(model, Sam | EfficientSam):
+    if not isinstance(model, Model):
         raise BadInput(f"{source} describes a {type(model).__name__} and no whole model. Known: {SUPPORTED}")
     return model
 
@@ -163,13 +201,13 @@ def _found(path: Path) -> Path:
     )
 
 
-def _differs(model: Sam | EfficientSam, shapes: Shapes) -> bool:
-    """Whether `recognise` would take the model for another; how it computes (dtype, remat) is no matter of weights."""
+def _differs(model: Model, shapes: Shapes) -> bool:
+    """Whether `recognise` would take the model for another; how it computes is no matter of weights."""
 
     def sizes(value: Any) -> Any:
         return json.loads(
             json.dumps(_plain(value)),
-            object_hook=lambda part: {k: v for k, v in part.items() if k not in ("dtype", "remat")},
+            object_hook=lambda part: {k: v for k, v in part.items() if k not in _COMPUTES},
         )
 
     try:

@@ -1,10 +1,14 @@
-"""Which model a state dict is of, by keys and shapes: SAM, MobileSAM, EfficientSAM; neighbours are refused by name."""
+"""Which model a state dict is of, by keys and shapes: SAM, MobileSAM, EfficientSAM, our classifiers.
+
+Neighbours are refused by name.
+"""
 
 import math
 import re
 from collections.abc import Callable, Mapping
 
 from sadist_jax.errors import BadInput
+from sadist_jax.models.classifier import Classifier
 from sadist_jax.models.efficient_sam import EfficientSam, PointEncoder, decoder_of
 from sadist_jax.models.mask_decoder import MaskDecoder, Upscale
 from sadist_jax.models.prompt_encoder import PromptEncoder
@@ -14,16 +18,21 @@ from sadist_jax.models.two_way import TwoWay
 from sadist_jax.models.vit import Vit
 from sadist_jax.models.vit_det import VitDet
 
+Model = Sam | EfficientSam | Classifier  # what a file can hold as a whole
+
 VIT_HEAD_DIM = 64  # of every released EfficientSAM, and of our mini; the weights do not say
 FRAMES = {16: 1024, 8: 256}  # patch -> input side of an EfficientSAM: released, mini; the weights do not say either
 _SAM, _EFFICIENT_SAM = "prompt_encoder.not_a_point_embed.weight", "prompt_encoder.invalid_points.weight"
+_CLASSIFIER = "fc_norm.weight"
 SUPPORTED = (
-    "SAM (ViT-B, L, H and other sizes), MobileSAM and EfficientSAM, as official .pth, .pt, .pt.zip or as .safetensors"
+    "SAM (ViT-B, L, H and other sizes), MobileSAM and EfficientSAM, as official .pth, .pt, .pt.zip or as .safetensors, "
+    "and the classifiers that are trained here"
 )
 _TINY_VIT = "image_encoder.patch_embed.seq.0.c.weight"
 _NEIGHBOURS = {  # what a name starts with: what to say
     "student.": "; it holds a pretraining run: start a promptable run from it, as configs/efficient_sam_ti.py does",
     "vision_encoder.patch_embed": "; it is transformers' SamModel: python -m conversion makes a file of ours of it",
+    "cls_token": "; it is a ViT with a class token: python -m conversion makes a file for a run's `starts` of it",
     "blocks.0.attn.qkv": "; it is a plain ViT: python -m conversion makes a file for a run's `starts` of it",
     "memory_attention.": "; it is a SAM 2, another architecture",
     "image_encoder.trunk.": "; it is a SAM 2, another architecture",
@@ -34,11 +43,13 @@ PARTS = {"image_encoder", "prompt_encoder", "mask_decoder"}
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def recognise(shapes: Shapes, source: str) -> Sam | EfficientSam:
+def recognise(shapes: Shapes, source: str) -> Model:
     """The model whose state dict has these shapes (PyTorch's layout). Raises BadInput where there is none."""
-    build: dict[str, Callable[[Shapes, str], Sam | EfficientSam]] = {_SAM: _sam, _EFFICIENT_SAM: _efficient_sam}
+    build: dict[str, Callable[[Shapes, str], Model]] = {_SAM: _sam, _EFFICIENT_SAM: _efficient_sam}
+    build |= {_CLASSIFIER: _classifier}
     found = [make for key, make in build.items() if key in shapes]
-    hint = next((hint for name, hint in _NEIGHBOURS.items() if any(key.startswith(name) for key in shapes)), "")
+    hints = (hint for name, hint in _NEIGHBOURS.items() if any(key.startswith(name) for key in shapes))
+    hint = "" if _CLASSIFIER in shapes and "cls_token" not in shapes else next(hints, "")
     if "blocks.0.attn.rel_pos_h" in shapes:
         hint = "; it is SAM's image encoder alone: load_part takes that"
     roots = sorted({name.split(".")[0] for name in shapes})
@@ -114,6 +125,19 @@ def _efficient_sam(shapes: Shapes, source: str) -> EfficientSam:
     mlp_dim = _shape(shapes, "mask_decoder.transformer.layers.0.mlp.layers.0.0.weight", 2)[0]
     hidden_dim = _shape(shapes, "mask_decoder.iou_prediction_head.layers.0.0.weight", 2)[0]
     return EfficientSam(vit, PointEncoder(out_dim), decoder_of(out_dim, mlp_dim, hidden_dim), FRAMES[patch])
+
+
+def _classifier(shapes: Shapes, source: str) -> Classifier:
+    _, rows, dim = _shape(shapes, "pos_embed", 3)
+    patch, classes = _shape(shapes, "patch_embed.proj.weight", 4)[-1], _shape(shapes, "head.weight", 2)[0]
+    grid = math.isqrt(rows - 1)
+    if dim % VIT_HEAD_DIM or rows != 1 + grid**2:
+        raise BadInput(
+            f"{source} is of a ViT with {rows} positions of {dim} channels; classifiers of ours have 1 + side * side "
+            f"positions and, where only a .safetensors of ours could say otherwise, heads of {VIT_HEAD_DIM} channels: "
+            "python -m conversion makes a file for a run's `starts` of other ViTs"
+        )
+    return Classifier(Vit(dim, _depth(shapes, "blocks"), dim // VIT_HEAD_DIM, patch, grid * patch), classes)
 
 
 def _shape(shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ from sadist_jax.data.sample import Sample
 from sadist_jax.data.scene_source import SceneSource
 from sadist_jax.errors import BadInput
 from sadist_jax.evals.bootstrap import bootstrap_difference
+from sadist_jax.evals.evaluation import merge
 from sadist_jax.evals.promptable import PromptedMasks, Record, ask_predictor, column, images_of
 from sadist_jax.nn import table as leaves
 from sadist_jax.predict import overlay
@@ -149,7 +150,7 @@ def compare(predictors: Mapping[str, Predictor], samples: Sequence[Sample]) -> d
     """Scores of every model for the same boxes and clicks on the same objects."""
     evaluation = PromptedMasks(per_image=OBJECTS)
     return {
-        name: evaluation.merge(evaluation.update(sample, ask_predictor(predictor)) for sample in samples)
+        name: merge(evaluation.update(sample, ask_predictor(predictor)) for sample in samples)
         for name, predictor in predictors.items()
     }
 

@@ -1,23 +1,29 @@
-"""Find every object in a folder of pictures: COCO, SA-1B or label maps; the same again goes on after an interruption.
+"""Find every object in a folder of pictures, or masks for given boxes; the same again goes on after an interruption.
 
     sadist label photos --out labels                                   NAME.json for each picture, as SA-1B has them
     sadist label photos --out labels --form coco                       one instances.json
+    sadist label val2017 --annotations instances_val2017.json --out labels --form coco       the images of a COCO file
+    sadist label val2017 --annotations boxes.json --prompt boxes --out labels --form coco    its boxes become masks
     sadist label photos --out labels --process 3 --processes 8         a share of the pictures, on another machine
 
-A picture's file is written whole or not at all. Pictures that cannot be read are listed in quarantine.jsonl.
+A picture's file is written whole or not at all. Pictures that cannot be read are listed in quarantine.jsonl. Labels
+never take the place of a file that no run of the same job wrote: the folder of SA-1B needs another one for --out.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from sadist_jax.cli._share import share
+from sadist_jax.cli._terminal import say
+from sadist_jax.data.coco_pictures import CocoBoxes, CocoPictures, CocoPicturesReader
+from sadist_jax.data.folder import Folder, FolderReader
 from sadist_jax.errors import BadInput
 from sadist_jax.predict.grid import Everything
-from sadist_jax.predict.labelling import Form, Labelling
+from sadist_jax.predict.labelling import QUARANTINE, Form, Generate, Labelling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +31,24 @@ class Options:
     """Pictures are those in the folder and below it; other files are left alone."""
 
     photos: Annotated[Path, tyro.conf.Positional]
-    """folder of pictures"""
+    """folder of pictures; with --annotations, the folder that its file names start from"""
     out: Path
     """folder of the labels"""
     form: Form = "sa1b"
-    """sa1b: a JSON for each picture; coco: one JSON of all; maps: a 16-bit PNG for each picture"""
+    """sa1b: a JSON for each picture; coco: one JSON of all; maps: a 16-bit PNG for each picture, i for its i-th mask"""
+    annotations: Path | None = None
+    """COCO file: only its images are labelled, and keep their ids in the labels"""
+    prompt: Literal["everything", "boxes"] = "everything"
+    """everything: a grid of clicks finds objects; boxes: each box of --annotations gets a mask and keeps its id,
+    category and bbox (crowds, and boxes outside their picture, are left out)"""
     checkpoint: str = "sam_mini"
     """weights: official .pth or .pt, .safetensors, or sam_mini, which comes with the package"""
     grid: Everything = Everything()
-    """clicks and thresholds"""
-    process: int = 0
-    """which of `processes` this is"""
-    processes: int = 1
-    """how many share the work"""
+    """of --prompt everything: clicks and thresholds"""
+    process: int | None = None
+    """which of `processes` this is, from 0; else SADIST_PROCESS, or what Slurm's srun says"""
+    processes: int | None = None
+    """how many share the work; else SADIST_PROCESSES, or what Slurm's srun says"""
     max_bad_fraction: float = 0.1
     """of the pictures that may be unreadable"""
 
@@ -47,29 +58,59 @@ def main(argv: Sequence[str]) -> int:
     options = tyro.cli(
         Options, args=list(argv), prog="sadist label", description=__doc__, config=(tyro.conf.AvoidSubcommands,)
     )
-    if not 0 <= options.process < options.processes:
-        raise BadInput(f"--process {options.process} must be 0 or more, and below --processes {options.processes}")
-    if options.form == "maps" and options.out.resolve().is_relative_to(options.photos.resolve()):
-        raise BadInput(f"--out {options.out} lies in {options.photos}, where its maps would be taken for photos")
-    from sadist_jax.data.folder import Folder
-
-    reader = Folder(str(options.photos)).open()
-    if options.out.exists() and not options.out.is_dir():
-        raise BadInput(f"--out {options.out} is a file; name a folder")
+    process, processes = share(options.process, options.processes)
+    _check(options)
+    reader = _open(options)
+    if processes > 1:
+        say(f"process {process} of {processes}")
+    if isinstance(reader, CocoPicturesReader) and any(reader.left_out.values()):
+        say("left out: " + ", ".join(f"{count} {what}" for what, count in reader.left_out.items()))
 
     import sadist_jax  # JAX, only once everything that needs no model is known to be right
-    from sadist_jax import pretrained, tree
-    from sadist_jax.predict.everything import MaskGenerator
-    from sadist_jax.weights.digest import digest
+    from sadist_jax import pretrained
 
     model, params = sadist_jax.load(options.checkpoint)
-    grid = dataclasses.replace(options.grid, output_mode="coco_rle")
-    about = {
-        "model": pretrained.as_text(model), "weights": digest(tree.flatten(params)),
-        "options": {k: v for k, v in dataclasses.asdict(grid).items() if k not in ("points_per_batch", "output_mode")},
-    }  # fmt: skip
-    labelling = Labelling(reader, options.out, options.form, about, options.max_bad_fraction)
-    say = functools.partial(print, flush=True)  # a log file must show how far it is
-    counts = labelling.run(MaskGenerator(model, params, grid).generate, options.process, options.processes, say)
-    print(", ".join(f"{count} {what}" for what, count in counts.items()))
+    about = pretrained.identity(model, params)
+    generate, how = _generate(options, reader, model, params)
+    categories = reader.categories if isinstance(reader, CocoPicturesReader) and options.prompt == "boxes" else None
+    labelling = Labelling(reader, options.out, options.form, about | how, options.max_bad_fraction, categories)
+    counts = labelling.run(generate, process, processes, say)
+    say(", ".join(f"{count} {what}" for what, count in counts.items()))
+    if counts["bad"]:
+        say(f"to have the bad ones labelled too, repair them, delete {QUARANTINE} in --out and run the same again")
     return 0
+
+
+def _check(options: Options) -> None:
+    """Raises BadInput for options that do not go together, before anything is read."""
+    if options.form == "maps" and options.out.resolve().is_relative_to(options.photos.resolve()):
+        raise BadInput(f"--out {options.out} lies in {options.photos}, where its maps would be taken for photos")
+    if options.out.exists() and not options.out.is_dir():
+        raise BadInput(f"--out {options.out} is a file; name a folder")
+    if not 0 <= options.max_bad_fraction <= 1:
+        raise BadInput(f"--max-bad-fraction {options.max_bad_fraction:g} must be between 0 and 1")
+    if options.prompt == "boxes" and options.annotations is None:
+        raise BadInput("--prompt boxes needs the file that has them: --annotations FILE.json")
+    if options.prompt == "boxes" and options.grid != Everything():
+        raise BadInput("--grid is of --prompt everything, boxes need none; leave one of the two out")
+
+
+def _open(options: Options) -> FolderReader | CocoPicturesReader:
+    if options.annotations is None:
+        return Folder(str(options.photos)).open()
+    source = CocoBoxes if options.prompt == "boxes" else CocoPictures
+    return source(str(options.annotations), str(options.photos)).open()
+
+
+def _generate(options: Options, reader: Any, model: Any, params: Any) -> tuple[Generate, dict[str, Any]]:
+    """(what makes the records of a picture, what they depend on beside the weights)."""
+    from sadist_jax.predict.box_masks import masks_of_boxes
+    from sadist_jax.predict.everything import MaskGenerator
+    from sadist_jax.predict.predictor import Predictor
+
+    if options.prompt == "boxes":
+        predictor = Predictor(model, params)
+        return lambda index, image: masks_of_boxes(predictor, image, reader.boxes(index)), {"prompt": "boxes"}
+    grid = dataclasses.replace(options.grid, output_mode="coco_rle")
+    generator = MaskGenerator(model, params, grid)
+    return lambda index, image: generator.generate(image), {"options": grid.identity()}

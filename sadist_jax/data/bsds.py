@@ -1,4 +1,4 @@
-"""BSDS500: photos whose regions several people drew, as .mat files; SciPy, an extra, reads them."""
+"""BSDS500: photos whose regions several people drew, as .mat files that SciPy reads: the regions, or their edges."""
 
 import io
 from collections.abc import Callable
@@ -36,9 +36,41 @@ class Bsds:
         is_number = isinstance(self.annotator, int) and self.annotator >= 0
         if not is_number and self.annotator not in ("median", "all"):
             raise BadInput(f'annotator is {self.annotator!r}; it must be "median", "all" or a number from 0')
-        _loadmat(self.ground_truth)
-        pictures, maps = pair(self.images, images.ENDINGS, self.ground_truth, (".mat",), "")
-        return BsdsReader(Names(pictures), self, Names(maps))
+        pictures, maps = _pictures(self)
+        return BsdsReader(pictures, self, maps)
+
+
+@dataclass(frozen=True)
+class BsdsBoundaries:
+    """Edges of the Berkeley Segmentation Data Set, e.g. BsdsBoundaries("images/test", "groundTruth/test").
+
+    Every person gives one mask without a category (-1): the lines between his regions, groundTruth{k}.Boundaries, as
+    they are; they are one pixel wide.
+
+    images, ground_truth: folders; pictures without a .mat are left out.
+    """
+
+    images: str
+    ground_truth: str
+
+    def open(self) -> "BsdsBoundariesReader":
+        pictures, maps = _pictures(self)
+        return BsdsBoundariesReader(pictures, self, maps)
+
+
+@dataclass(frozen=True)
+class BsdsBoundariesReader(ListedNames):
+    config: BsdsBoundaries
+    maps: Names
+
+    def __getitem__(self, index: int) -> Sample:
+        name, path = self.pictures[index], Path(self.config.ground_truth, self.maps[index])
+        maps = _read_maps(path, "Boundaries")
+        image = images.read_image(Path(self.config.images, name), maps[0].shape)
+        return uncategorised(image, np.stack(maps) != 0, name)
+
+    def digest(self) -> str:
+        return f"{super().digest()}-{self.maps.digest()}-boundaries"
 
 
 @dataclass(frozen=True)
@@ -48,7 +80,7 @@ class BsdsReader(ListedNames):
 
     def __getitem__(self, index: int) -> Sample:
         name, path = self.pictures[index], Path(self.config.ground_truth, self.maps[index])
-        maps = self._choose(_read_maps(path), path)
+        maps = self._choose(_read_maps(path, "Segmentation"), path)
         image = images.read_image(Path(self.config.images, name), maps[0].shape)
         regions = [(ids, region) for ids in maps for region in _regions(ids)]
 
@@ -74,12 +106,19 @@ class BsdsReader(ListedNames):
         return [maps[annotator]]
 
 
+def _pictures(config: Bsds | BsdsBoundaries) -> tuple[Names, Names]:
+    """Names of the pictures and of their .mat files."""
+    _loadmat(config.ground_truth)
+    pictures, maps = pair(config.images, images.ENDINGS, config.ground_truth, (".mat",), "")
+    return Names(pictures), Names(maps)
+
+
 def _regions(ids: np.ndarray) -> np.ndarray:
     return np.setdiff1d(ids, [0])
 
 
-def _read_maps(path: Path) -> list[np.ndarray]:
-    """Everybody's map (H, W) of region ids: groundTruth{k}.Segmentation."""
+def _read_maps(path: Path, field: str) -> list[np.ndarray]:
+    """Everybody's map (H, W), groundTruth{k}.`field`: region ids, or 1 on boundaries."""
     loadmat = _loadmat(str(path))
     try:
         raw = path.read_bytes()
@@ -87,9 +126,9 @@ def _read_maps(path: Path) -> list[np.ndarray]:
         raise Unreadable(str(path), f"{path} cannot be read ({error.strerror})") from None
     try:
         cells = loadmat(io.BytesIO(raw))["groundTruth"].ravel()
-        maps = [np.asarray(cell["Segmentation"][0, 0]) for cell in cells]
+        maps = [np.asarray(cell[field][0, 0]) for cell in cells]
     except Exception as error:  # SciPy raises half a dozen types on damaged files
-        message = f"{path} is damaged, or no .mat of BSDS with groundTruth and Segmentation in it ({error})"
+        message = f"{path} is damaged, or no .mat of BSDS with groundTruth and {field} in it ({error})"
         raise Unreadable(str(path), message) from None
     if not maps or any(m.ndim != 2 or m.dtype.kind not in "ui" or m.shape != maps[0].shape for m in maps):
         found = ", ".join(f"{m.dtype} {m.shape}" for m in maps) or "nothing"

@@ -48,7 +48,7 @@ class LabelMapsReader(ListedNames):
         return Sample(image, masks, np.zeros(len(category), bool), category, name)
 
     def digest(self) -> str:
-        return f"{super().digest()}-{self.maps.digest()}"
+        return f"{super().digest()}-{self.maps.digest()}-{self.config.ignore}"
 
 
 def split_ids(ids: np.ndarray, ignore: tuple[int, ...], name: str) -> tuple[Masks, np.ndarray]:

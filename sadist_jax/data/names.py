@@ -127,6 +127,11 @@ def refuse_missing(root: str, names: Iterable[str], listed_in: str) -> None:
         )
 
 
+def printable(text: str) -> str:
+    """With a mark for what is not UTF-8: names of files need not be, terminals and text files must."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def first_five(names: Sequence[str]) -> str:
     """The first five, and a mark when there are more."""
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

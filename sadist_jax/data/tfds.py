@@ -94,7 +94,8 @@ class TfdsReader:
 
     def digest(self) -> str:
         full = getattr(self._builder.info, "full_name", self.config.name)
-        return hashlib.sha256(f"{full}/{self.config.split}/{len(self)}".encode()).hexdigest()
+        keys = self.config.image, self.config.label, self.config.masks, self.config.ignore
+        return hashlib.sha256(f"{full}/{self.config.split}/{len(self)}/{keys}".encode()).hexdigest()
 
 
 def _first_line(error: Exception) -> str:

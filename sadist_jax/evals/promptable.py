@@ -6,63 +6,74 @@ most confident mask; the best mask of an answer is SAM's "oracle".
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from sadist_jax.codecs import prompts
 from sadist_jax.codecs.prompts import Prediction, Prompt
 from sadist_jax.data.sample import Sample
+from sadist_jax.errors import BadInput
 
 if TYPE_CHECKING:
     from sadist_jax.models.efficient_sam import EfficientSam
     from sadist_jax.models.sam import Sam
 
 ORACLE = "_oracle"  # ending of the scores of the best mask of an answer
+PER_IMAGE, POOLED = "_per_image", "_pooled"  # endings of means over images, and over pixels
 
 # All prompts of a call are of one kind: tight boxes, inclusive as `box_of` makes them, or equally many points. With the
 # second and later points comes the mask that the user saw and corrects; who takes no mask prompts ignores it.
 Reply = Callable[[Sequence[Prompt]], Sequence[Prediction]]
 Predict = Callable[[np.ndarray], Reply]  # uint8 RGB (H, W, 3) -> its replies, so that an image is encoded once
+Areas = tuple[float, float]  # pixels of an intersection and of the union
 
 
 class Record(NamedTuple):
     """Scores of one object.
 
     image: name of the sample. instance: its position in `Sample.masks`. share: its area by the image's.
-    ious: IoU of the most confident mask for each kind of prompt: "box", "random_1", ..., "farthest_3"; with ORACLE at
-      the end, of the best mask.
+    areas: pixels of the most confident mask's intersection and union with the object for each kind of prompt: "box",
+      "random_1", ..., "farthest_3"; with ORACLE at the end, of the best mask's.
     """
 
     image: str
     instance: int
     share: float
-    ious: dict[str, float]
+    areas: dict[str, Areas]
+
+    @property
+    def ious(self) -> dict[str, float]:
+        """Intersection over union for each kind of prompt."""
+        return {kind: both / either for kind, (both, either) in self.areas.items()}
 
 
 @dataclass(frozen=True)
 class PromptedMasks:
     """IoU for a tight box, and after each of some clicks.
 
-    box: whether to ask with boxes.
-    clicks: how many, one after the other; each answer is scored. After the first, a click goes where the last answer
-      was wrong (missed: label 1, wrongly taken: label 0), unless it is placed "inside". A user to whom nothing is wrong
-      stops: the score stays.
-    placements: where clicks are put. "inside": uniformly in the object, all of them, whatever the answers were
-      (EfficientSAM). "random": uniformly, in the object and then in the wrong pixels (as SAM is trained). "farthest":
-      from the boundary of the object, then of the wrong region (SAM).
-    min_share: smaller objects are left out; of the image's area. Ours.
-    per_image: at most so many objects, drawn at random, so that crowded images do not dominate; 0: all. Ours.
-    seed: of the draws, which depend on it, the image's name and the object's position, and on nothing else: every
-      model gets the same boxes and first clicks.
+    Attributes:
+      box: whether to ask with boxes.
+      clicks: how many, one after the other; each answer is scored. After the first, a click goes where the last answer
+        was wrong (missed: label 1, wrongly taken: label 0), unless it is placed "inside". A user to whom nothing is
+        wrong stops: the score stays.
+      placements: where clicks are put. "inside": uniformly in the object, all of them, whatever the answers were
+        (EfficientSAM). "random": uniformly, in the object and then in the wrong pixels (as SAM is trained). "farthest":
+        from the boundary of the object, then of the wrong region (SAM).
+      min_share: smaller objects are left out; of the image's area. Ours.
+      per_image: at most so many objects, drawn at random, so that crowded images do not dominate; 0: all. Ours.
+      seed: of the draws, which depend on it, the image's name and the object's position, and on nothing else: every
+        model gets the same boxes and first clicks.
 
     Example:
       evaluation = PromptedMasks()
-      records = evaluation.merge(evaluation.update(sample, predict) for sample in samples)
+      records = merge(evaluation.update(sample, predict) for sample in samples)
       evaluation.finish(records)["random_1"]
     """
+
+    record: ClassVar = Record
 
     box: bool = True
     clicks: int = 3
@@ -70,6 +81,12 @@ class PromptedMasks:
     min_share: float = 0.001
     per_image: int = 8
     seed: int = 0
+
+    def __post_init__(self):
+        if not self.box and not (self.clicks and self.placements):
+            raise BadInput("nothing is asked: there are no boxes, and no clicks or placements of them")
+        if self.clicks < 0 or self.per_image < 0 or not 0 <= self.min_share <= 1:
+            raise BadInput("clicks and per_image must be 0 or more, min_share a share of the image, from 0 to 1")
 
     def update(self, sample: Sample, predict: Predict) -> tuple[Record, ...]:
         """Records of one image, () when none of its objects counts. Crowds do not."""
@@ -81,27 +98,28 @@ class PromptedMasks:
         if self.box:
             answers = reply([Prompt(box=prompts.box_of(target)) for target in targets])
             for record, answer, target in zip(records, answers, targets, strict=True):
-                record.ious.update(_score("box", answer, target)[1])
+                record.areas.update(_score("box", answer, target)[1])
         for placement in self.placements:
             rngs = [self._rng(sample.name, placement, i) for i in chosen]
             users = [_User(placement, target, rng) for target, rng in zip(targets, rngs, strict=True)]
-            self._click(reply, users, [record.ious for record in records])
+            self._click(reply, users, [record.areas for record in records])
         return tuple(records)
 
-    @staticmethod
-    def merge(parts: Iterable[Sequence[Record]]) -> tuple[Record, ...]:
-        """All records, in the order of the parts."""
-        return tuple(record for part in parts for record in part)
+    def finish(self, records: Sequence[Record]) -> dict[str, float]:
+        """Mean IoU for each kind of prompt, and the numbers of "images" and "instances".
 
-    @staticmethod
-    def finish(records: Sequence[Record]) -> dict[str, float]:
-        """Mean IoU over the objects for each kind of prompt, and the numbers of "images" and "instances".
-
+        A kind alone is the mean over the objects (SAM, EfficientSAM); with PER_IMAGE, the mean over images of the mean
+        over their objects (as WeSAM averages; its threshold and frame are others); with POOLED, all intersections by
+        all unions, to which large objects give most.
         Without records there are no means, only the two numbers, 0.
         """
         numbers: dict[str, float] = {"images": len({r.image for r in records}), "instances": len(records)}
-        kinds = records[0].ious if records else ()
-        return numbers | {kind: float(np.mean(column(records, kind))) for kind in kinds}
+        kinds = records[0].areas if records else ()
+        return numbers | {name: mean for kind in kinds for name, mean in _means(records, kind)}
+
+    def value(self, record: Record) -> float:
+        """IoU of the most confident mask for the first kind of prompt."""
+        return next(iter(record.ious.values()))
 
     def _choose(self, sample: Sample) -> dict[int, np.ndarray]:
         """Position -> mask of the objects that count, in rising order."""
@@ -112,7 +130,7 @@ class PromptedMasks:
             large = sorted(self._rng(sample.name, "objects").choice(large, self.per_image, replace=False).tolist())
         return {i: masks[i] for i in large}
 
-    def _click(self, reply: Reply, users: list["_User"], scores: list[dict[str, float]]) -> None:
+    def _click(self, reply: Reply, users: list["_User"], scores: list[dict[str, Areas]]) -> None:
         """All objects of an image at once, one call for each click."""
         for number in range(1, self.clicks + 1):
             busy = [user for user in users if user.ask is not None]
@@ -120,7 +138,7 @@ class PromptedMasks:
             for user, answer in zip(busy, answers, strict=True):
                 user.see(answer)
             for user, score in zip(users, scores, strict=True):
-                score.update({f"{user.placement}_{number}{ending}": iou for ending, iou in user.score.items()})
+                score.update({f"{user.placement}_{number}{ending}": areas for ending, areas in user.score.items()})
 
     def _rng(self, *what: Any) -> np.random.Generator:
         words = "/".join(str(word) for word in (self.seed, *what))
@@ -128,14 +146,14 @@ class PromptedMasks:
 
 
 class _User:
-    """Clicks on one object until it is found. ask: the next, None when content. score: {"": IoU, ORACLE: IoU}."""
+    """Clicks on one object until it is found. ask: the next, None when content. score: areas of "" and ORACLE."""
 
     def __init__(self, placement: str, target: np.ndarray, rng: np.random.Generator):
         self.placement, self.target, self.rng = placement, target, rng
         first = prompts.farthest_point(target) if placement == "farthest" else prompts.sample_point(target, rng)
         self.points, self.labels = first[None], np.ones(1, np.int32)
         self.ask: Prompt | None = Prompt(self.points, self.labels)
-        self.score: dict[str, float] = {}
+        self.score: dict[str, Areas] = {}
 
     def see(self, answer: Prediction) -> None:
         """Score the answer to the click, and decide on the next."""
@@ -200,15 +218,35 @@ def images_of(records: Sequence[Record]) -> np.ndarray:
     return np.array([record.image for record in records])
 
 
+def kinds_of(records: Sequence[Record]) -> list[str]:
+    """Kinds of prompts that the records have scores of."""
+    return [kind for kind in (records[0].areas if records else ()) if not kind.endswith(ORACLE)]
+
+
 def ious_of(masks: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Intersection over union of masks (c, h, w) bool with one that is not empty, (h, w) bool: float64 (c,)."""
+    both, either = _areas(masks, target)
+    return both / either
+
+
+def _areas(masks: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(pixels of the intersections (c,), of the unions (c,))."""
     if masks.shape[1:] != target.shape:
         raise ValueError(f"masks have {masks.shape[1:]} pixels, their target {target.shape}")
     both = np.count_nonzero(masks & target, axis=(1, 2))
-    return both / (np.count_nonzero(masks, axis=(1, 2)) + np.count_nonzero(target) - both)
+    return both, np.count_nonzero(masks, axis=(1, 2)) + np.count_nonzero(target) - both
 
 
-def _score(kind: str, answer: Prediction, target: np.ndarray) -> tuple[int, dict[str, float]]:
-    """(position of the most confident mask, its score and the best one's)."""
-    best, ious = int(np.argmax(answer.ious)), ious_of(np.asarray(answer.masks, bool), target)
-    return best, {kind: float(ious[best]), kind + ORACLE: float(ious.max())}
+def _score(kind: str, answer: Prediction, target: np.ndarray) -> tuple[int, dict[str, Areas]]:
+    """(position of the most confident mask, its areas and the best one's)."""
+    both, either = _areas(np.asarray(answer.masks, bool), target)
+    sure, best = int(np.argmax(answer.ious)), int(np.argmax(both / either))
+    return sure, {kind + end: (int(both[i]), int(either[i])) for end, i in (("", sure), (ORACLE, best))}
+
+
+def _means(records: Sequence[Record], kind: str) -> Iterator[tuple[str, float]]:
+    ious, images = column(records, kind), np.unique(images_of(records), return_inverse=True)[1]
+    yield kind, float(ious.mean())
+    yield kind + PER_IMAGE, float((np.bincount(images, ious) / np.bincount(images)).mean())
+    both, either = np.array([record.areas[kind] for record in records]).sum(0)
+    yield kind + POOLED, float(both / either)

@@ -18,7 +18,20 @@ Example: SAM's mask loss, 20 focal + dice, of three predicted masks for each of 
     [0, 0]
 """
 
+from sadist_jax.losses.classification import softmax_cross_entropy
 from sadist_jax.losses.distill import feature_cosine, feature_mse
 from sadist_jax.losses.segmentation import dice, focal_mask, iou_regression, sigmoid_focal
+from sadist_jax.losses.weak import instance_contrast, instance_contrast_pooled, mask_entropy
 
-__all__ = ["dice", "feature_cosine", "feature_mse", "focal_mask", "iou_regression", "sigmoid_focal"]
+__all__ = [
+    "dice",
+    "feature_cosine",
+    "feature_mse",
+    "focal_mask",
+    "instance_contrast",
+    "instance_contrast_pooled",
+    "iou_regression",
+    "mask_entropy",
+    "sigmoid_focal",
+    "softmax_cross_entropy",
+]

@@ -9,6 +9,9 @@ linear layers, sine-cosine positions; ours: the bias of the patches starts at 0.
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from sadist_jax.nn import layers, table
 from sadist_jax.nn.blocks import tower
 from sadist_jax.nn.positions import resize_positions, sincos_init
@@ -24,6 +27,7 @@ class Vit:
     """Sizes. `image_size` is the side that the position table is made for (224 in SAMI); inputs may have any size.
 
     remat: recompute each block in the backward pass instead of saving its activations.
+    drop_path: rate of stochastic depth at the last block, see `draw_paths`; without keys nothing is dropped.
     """
 
     dim: int = 192
@@ -33,6 +37,7 @@ class Vit:
     image_size: int = 224
     dtype: str = "float32"
     remat: bool = False
+    drop_path: float = 0.0
 
     @classmethod
     def ti(cls, **sizes: Any) -> "Vit":
@@ -91,17 +96,43 @@ class Vit:
         return x + resize_positions(positions, (h, w)).astype(x.dtype)
 
     def encode(
-        self, params: Params, x: Float[Array, "b t c"], positions: Int[Array, "b t"] | None = None
+        self,
+        params: Params,
+        x: Float[Array, "b t c"],
+        positions: Int[Array, "b t"] | None = None,
+        keys: Key | None = None,
     ) -> tuple[Float[Array, "b t c"], dict[str, Array]]:
         """The blocks on any set of embedded tokens: all of an image, or the visible ones of a masked image.
 
         positions: where the tokens are; not needed, since `embed` has added that to them.
+        keys: (b,), one a sample: drop residual branches at random, as in training. None: drop nothing.
         """
-        return tower(self._block, params["blocks"], x, (None,) * self.depth, remat=self.remat)
+        blocks = params["blocks"]
+        if keys is not None and self.drop_path:
+            scales = self.draw_paths(keys)
+            # drawn outside and handed in beside the weights: a recomputed block has the same draw, and a scan its own
+            blocks = {name: weights | {"drop_path": scales[int(name)]} for name, weights in blocks.items()}
+        return tower(self._block, blocks, x, (None,) * self.depth, remat=self.remat)
+
+    def draw_paths(self, keys: Key) -> Float[Array, "depth 2 b"]:
+        """Factor of each residual branch (attention, MLP) of each sample: 0 where dropped, else 1 / (1 - rate).
+
+        Stochastic depth (Huang et al. 2016, arXiv:1603.09382): the rate rises linearly over the blocks, and the factor
+        is 1 on average; from 0 at the first block to `drop_path` at the last, as in timm's and MAE's ViTs.
+        """
+        rate = self.drop_path * jnp.arange(self.depth)[:, None, None] / max(self.depth - 1, 1)
+        draws = jax.vmap(lambda key: jax.random.uniform(key, (self.depth, 2)), out_axes=2)(keys)
+        return jnp.where(draws < rate, 0, 1 / (1 - rate))
 
     def _block(self, params: Params, x: Float[Array, "b t c"], kind: None) -> Float[Array, "b t c"]:
         b, t, c = x.shape
         qkv = layers.dense(params["attn"]["qkv"], layers.layer_norm(params["norm1"], x, NORM_EPS))
         q, k, v = (qkv.reshape(b, t, 3, self.heads, c // self.heads)[:, :, i] for i in range(3))
-        x = x + layers.dense(params["attn"]["proj"], attention(q, k, v).reshape(b, t, c))
-        return x + self.mlp().apply(params["mlp"], layers.layer_norm(params["norm2"], x, NORM_EPS))
+        attended = layers.dense(params["attn"]["proj"], attention(q, k, v).reshape(b, t, c))
+        x = x + _dropped(params, 0, attended)
+        return x + _dropped(params, 1, self.mlp().apply(params["mlp"], layers.layer_norm(params["norm2"], x, NORM_EPS)))
+
+
+def _dropped(params: Params, branch: int, x: Float[Array, "b t c"]) -> Float[Array, "b t c"]:
+    """One residual branch of a block, times what `encode` has drawn for it."""
+    return x * params["drop_path"][branch, :, None, None].astype(x.dtype) if "drop_path" in params else x

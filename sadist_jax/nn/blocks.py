@@ -22,7 +22,8 @@ def tower(
     """`x = block(params[str(i)], x, kinds[i])` for each i -> (x, {"block<i>": the output of block i}).
 
     kinds: what tells blocks apart beside their weights, such as the side of a window; the shortest pattern of kinds
-      that repeats is the body of the scan (SAM: some blocks of windows and one of global attention).
+      that repeats is the body of the scan (SAM: some blocks of windows and one of global attention). Blocks with other
+      leaves, as adapters in some of them, are of another kind; without a pattern the scan is one step of all blocks.
     remat: save only the input of each block for the backward pass, and compute the rest again. A scan, because XLA
       undoes the recomputation of unrolled blocks on its CPU backend, and because one body compiles sooner than many.
       Weights of equal blocks are stacked for it: a copy of them for the length of the call.
@@ -33,7 +34,7 @@ def tower(
             x = aux[f"block{i}"] = block(params[str(i)], x, kind)
         return x, aux
 
-    n = period(kinds)
+    n = period([(kind, _form(params[str(i)])) for i, kind in enumerate(kinds)])
     rows = [[params[str(start + i)] for start in range(0, len(kinds), n)] for i in range(n)]
     stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *row) for row in rows]
     once = jax.checkpoint(block, static_argnums=2)
@@ -47,6 +48,11 @@ def tower(
 
     x, outputs = jax.lax.scan(body, x, stacked)
     return x, {f"block{i}": outputs[i % n][i // n] for i in range(len(kinds))}
+
+
+def _form(weights: Params) -> Hashable:
+    """Names and shapes: equal for blocks whose weights can be stacked."""
+    return jax.tree.structure(weights), tuple(leaf.shape for leaf in jax.tree.leaves(weights))
 
 
 def period(kinds: Sequence[Hashable]) -> int:

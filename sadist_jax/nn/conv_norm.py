@@ -33,4 +33,6 @@ def conv_norm(
     bn = params["bn"]
     scale = bn["weight"] / jnp.sqrt(bn["running_var"] + NORM_EPS)
     kernel = {"weight": params["c"]["weight"] * scale, "bias": bn["bias"] - bn["running_mean"] * scale}
+    if "lora" in params["c"]:  # low-rank updates are of c, so the norm scales what they add too
+        kernel["lora"] = {part: leaves | {"b": leaves["b"] * scale} for part, leaves in params["c"]["lora"].items()}
     return layers.conv(kernel, x, stride=stride, padding=padding)

@@ -2,6 +2,12 @@
 
 Arrays are channels-last. A layer computes in the dtype of its input and casts its weights to it; norms compute in
 at least float32. Weight names are PyTorch's: `weight`, `bias`.
+
+Low-rank updates (Hu et al. 2022, LoRA, arXiv:2106.09685) lie beside a kernel, by the outputs that they move:
+`lora.<part>.a` (what one output sees, rank), `lora.<part>.b` (rank, outputs), `lora.<part>.scale` (). The layer
+then has the kernel W + scale * A B, which is never made; `adapt/lora.py` makes the leaves. A part is "all", or one
+third of a fused qkv: "q", "k", "v"; its b has two axes where q, k and v follow one another (SAM), and three, (rank,
+heads, channels), where each head has its own side by side (TinyViT).
 """
 
 import dataclasses
@@ -15,6 +21,8 @@ from sadist_jax import tree
 from sadist_jax.nn.table import Initializer, Leaf, Table, ones, trunc_normal, xavier_uniform
 from sadist_jax.ops.precision import widen
 from sadist_jax.typing import Array, Float, Key, Params
+
+QKV, ALL = ("q", "k", "v"), "all"  # parts of a layer that have low-rank updates of their own
 
 
 def gelu(x: Array) -> Array:
@@ -32,13 +40,34 @@ def dense_table(inputs: int, outputs: int, *, bias: bool = True, init: Initializ
 
 def dense(params: Params, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
     """x @ weight + bias over the last axis."""
-    y = _matmul(x, params["weight"].astype(x.dtype))
+    y = _adapted(params, lambda kernel: _matmul(x, kernel.astype(x.dtype)))
     return y + params["bias"].astype(x.dtype) if "bias" in params else y
 
 
 def _matmul(x: Float[Array, "... i"], weight: Float[Array, "i o"]) -> Float[Array, "... o"]:
     """As one 2-D product: with more axes XLA's CPU backend is slower at the gradient of the weight."""
     return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], weight.shape[-1])
+
+
+def _adapted(params: Params, apply: Callable[[Array], Float[Array, "... o"]]) -> Float[Array, "... o"]:
+    """What `apply` makes of the kernel, plus the low-rank updates where there are some.
+
+    apply: the layer as a function of its kernel. With the A of all parts side by side in the kernel's place it gives
+    the few channels that one small product with their B spreads over the outputs.
+    """
+    y = apply(params["weight"])
+    if "lora" not in params:
+        return y
+    parts = params["lora"].items()
+    a = jnp.concatenate([part["a"] for _, part in parts], -1)
+    b = jnp.concatenate([part["scale"] * _spread(name, part["b"]) for name, part in parts])
+    return y + _matmul(apply(a), b.astype(y.dtype))
+
+
+def _spread(name: str, b: Float[Array, "r ..."]) -> Float[Array, "r o"]:
+    """B of one part over all outputs of the layer: zero at those of the other parts."""
+    thirds = [b] if name == ALL else [b if name == part else jnp.zeros_like(b) for part in QKV]
+    return jnp.stack(thirds, -2).reshape(len(b), -1)
 
 
 def norm_table(channels: int) -> Table:
@@ -72,18 +101,25 @@ def conv_table(
 def conv(params: Params, x: Float[Array, "*b h w i"], *, stride: int = 1, padding: int = 0) -> Float[Array, "*b H W o"]:
     """2-D convolution with PyTorch's explicit symmetric padding; any number of leading axes.
 
-    A kernel for fewer inputs than x has is one in groups: with 1, a depthwise convolution.
+    A kernel for fewer inputs than x has is one in groups: with 1, a depthwise convolution. Groups take no low-rank
+    updates (ValueError).
     """
-    lead = x.shape[:-3]
-    y = jax.lax.conv_general_dilated(
-        x.reshape(-1, *x.shape[-3:]),
-        params["weight"].astype(x.dtype),
-        (stride, stride),
-        [(padding, padding)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1] // params["weight"].shape[2],
-    )
-    y = y.reshape(*lead, *y.shape[1:])
+    lead, groups = x.shape[:-3], x.shape[-1] // params["weight"].shape[2]
+    if groups > 1 and "lora" in params:
+        raise ValueError(f"a convolution in {groups} groups takes no low-rank updates")
+
+    def apply(kernel: Array) -> Array:
+        y = jax.lax.conv_general_dilated(
+            x.reshape(-1, *x.shape[-3:]),
+            kernel.astype(x.dtype),
+            (stride, stride),
+            [(padding, padding)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+        return y.reshape(*lead, *y.shape[1:])
+
+    y = _adapted(params, apply)
     return y + params["bias"].astype(x.dtype) if "bias" in params else y
 
 
@@ -104,8 +140,8 @@ def patchify(x: Float[Array, "*b h w c"], patch: int) -> Float[Array, "*b H W d"
 
 def patch_conv(params: Params, x: Float[Array, "*b h w i"]) -> Float[Array, "*b H W o"]:
     """Convolution whose stride is its kernel, as one matrix product over patches."""
-    kernel = params["weight"]
-    y = _matmul(patchify(x, kernel.shape[0]), kernel.reshape(-1, kernel.shape[-1]).astype(x.dtype))
+    patches = patchify(x, params["weight"].shape[0])
+    y = _adapted(params, lambda kernel: _matmul(patches, kernel.reshape(-1, kernel.shape[-1]).astype(x.dtype)))
     return y + params["bias"].astype(x.dtype)
 
 
@@ -117,9 +153,9 @@ def up_table(inputs: int, outputs: int) -> Table:
 def up(params: Params, x: Float[Array, "*b h w i"]) -> Float[Array, "*b 2h 2w o"]:
     """Transposed convolution k2 s2: no outputs overlap, so each input pixel makes its own 2 x 2 block."""
     *lead, h, w, i = x.shape
-    weight = params["weight"].astype(x.dtype)
-    o = weight.shape[-1]
-    y = _matmul(x, jnp.moveaxis(weight, 2, 0).reshape(i, 4 * o)).reshape(*lead, h, w, 2, 2, o)
+    o = params["weight"].shape[-1]
+    y = _adapted(params, lambda kernel: _matmul(x, jnp.moveaxis(kernel.astype(x.dtype), -2, 0).reshape(i, -1)))
+    y = y.reshape(*lead, h, w, 2, 2, o)
     return jnp.moveaxis(y, -3, -4).reshape(*lead, 2 * h, 2 * w, o) + params["bias"].astype(x.dtype)
 
 

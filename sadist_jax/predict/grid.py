@@ -6,7 +6,7 @@ Source: Kirillov et al. 2023, app. B, and segment-anything's utils/amg.py (`gene
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -59,6 +59,11 @@ class Everything:
             pairs = grid.ndim == 2 and grid.shape[1] == 2 and len(grid)
             if not pairs or not ((grid >= 0) & (grid <= 1)).all():  # NaN is not
                 raise BadInput(f"the points of layer {layer} must be (n, 2) xy between 0 and 1, at least one of them")
+
+    def identity(self) -> dict[str, Any]:
+        """The options that the masks depend on: not how many clicks are decoded at once, nor how a mask is written."""
+        kept = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("points_per_batch", "output_mode")}
+        return kept | ({} if self.point_grids is None else {"point_grids": [grid.tolist() for grid in self.grids()]})
 
     def grids(self) -> list[np.ndarray]:
         """Points of each layer."""

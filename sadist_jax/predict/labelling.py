@@ -1,4 +1,4 @@
-"""Label many pictures with everything mode: a file for each, whole or not there, so that a run goes on where it was.
+"""Label many pictures: a file for each, whole or not there, so that a run goes on where it was.
 
 Process i of n takes every n-th picture. What has its file is left alone; a picture that cannot be read is listed in
 quarantine.jsonl and left out. `.job.json` says what the folder is of; another job is refused.
@@ -17,27 +17,33 @@ import numpy as np
 from PIL import Image
 
 from sadist_jax.codecs import rle
-from sadist_jax.data.names import first_five, stem
+from sadist_jax.data.coco_pictures import CocoPicturesReader
+from sadist_jax.data.names import first_five, printable, stem
 from sadist_jax.data.quarantine import Quarantine
 from sadist_jax.data.sample import Reader, Unreadable
 from sadist_jax.errors import BadInput
-from sadist_jax.predict.sa1b import annotation_file, label_map
+from sadist_jax.predict.sa1b import annotation_file, described, label_map
 from sadist_jax.weights.files import replacing, write_once
 
 Form = Literal["sa1b", "coco", "maps"]
 JOB, QUARANTINE, MERGED = ".job.json", "quarantine.jsonl", "instances.json"
 PARTS = "pictures"  # folder of the parts of a COCO file
-Generate = Callable[[np.ndarray], Sequence[Mapping[str, Any]]]  # uint8 RGB (H, W, 3) -> records
+OBJECT = {"id": 1, "name": "object"}  # the category of masks that have none
+Records = Sequence[Mapping[str, Any]]
+Generate = Callable[[int, np.ndarray], Records]  # index, uint8 RGB (H, W, 3) -> records
 
 
 @dataclass(frozen=True)
 class Labelling:
     """What is labelled, and where to.
 
+    reader: the pictures; of a COCO file, its ids and all else that it says of an image go into the labels.
     form: 'sa1b': NAME.json for each picture; 'maps': NAME.png, 16 bits, i for the i-th mask; 'coco': one
       instances.json, put together when all pictures are done.
     about: what the labels depend on beside the pictures: weights, options. Plain values.
     max_bad_fraction: of the pictures that may be unreadable.
+    categories: of records that are annotations of a COCO file: their id, category_id, iscrowd and bbox stay. None:
+      records of everything mode; in a COCO file they are numbered through, objects of one category.
     """
 
     reader: Reader
@@ -45,6 +51,7 @@ class Labelling:
     form: Form
     about: Mapping[str, Any]
     max_bad_fraction: float = 0.1
+    categories: Sequence[Mapping[str, Any]] | None = None
 
     def file(self, index: int) -> Path:
         """What a picture's masks are written to."""
@@ -64,7 +71,7 @@ class Labelling:
         if len(bad) > self.max_bad_fraction * len(self.reader):
             raise BadInput(
                 f"{len(bad)} of {len(self.reader)} pictures are listed in {quarantine.path}, more than "
-                f"max_bad_fraction={self.max_bad_fraction:g} allows; repair them and delete that list, or raise it"
+                f"max_bad_fraction = {self.max_bad_fraction:g} allows; repair them and delete that list, or raise it"
             )
         share = range(process, len(self.reader), processes)
         known = [i for i in share if self.reader.name(i) in bad]
@@ -74,17 +81,14 @@ class Labelling:
             try:
                 image = self.reader[index].image
             except Unreadable as error:
-                quarantine.add(self.reader.name(index), error, len(self.reader))
+                self._set_aside(quarantine, index, error)
                 counts["bad"] += 1
                 continue
-            records = generate(image)
+            records = generate(index, image)
             _write(self.file(index), self._content(index, image.shape[:2], records))
             counts["done"] += 1
             pace = (time.monotonic() - begin) / number
-            remaining = _clock(pace * (len(left) - number))
-            name = (
-                self.reader.name(index).encode("utf-8", "replace").decode()
-            )  # names need not be UTF-8, terminals must
+            remaining, name = _clock(pace * (len(left) - number)), printable(self.reader.name(index))
             say(f"{number}/{len(left)}  {name}: {len(records)} masks  {remaining} left")
         if self.form == "coco":
             self._merge(say)
@@ -95,27 +99,60 @@ class Labelling:
         often = Counter(map(stem, names))
         if double := [name for name in names if often[stem(name)] > 1]:
             raise BadInput(f"pictures that differ only in their ending would share a file; rename {first_five(double)}")
-        if not (self.folder / JOB).exists():
-            there = next((path for i in range(len(names)) if (path := self.file(i)).exists()), None)
-            if there and not (self.folder / JOB).exists():  # or another process has just begun
+        job = self.folder / JOB
+        if not job.exists():
+            there = self._there()
+            if there and not job.exists():  # or another process has just begun
                 raise BadInput(f"{there} is there already, and by no run of this job; choose another folder")
         wanted = json.dumps({"form": self.form, "data": self.reader.digest(), **self.about}, indent=1, sort_keys=True)
-        found = write_once(self.folder / JOB, wanted + "\n")
-        if found != wanted + "\n":
+        wanted += "\n"
+        try:
+            found = write_once(job, wanted)
+        except UnicodeDecodeError:
+            found = ""
+        if found == wanted:
+            return
+        others = (path for path in self.folder.rglob("*") if path.is_file() and path.name not in (JOB, QUARANTINE))
+        there = self._there() or next(others, None)
+        if there is None:  # of a run that labelled nothing; or a kill has cut it short, where there are no hard links
+            _write(job, wanted.encode())
+        elif not _is_json(found):
+            raise BadInput(f"{job} is damaged, so nobody knows what {there} is of; choose another folder")
+        else:
             raise BadInput(
                 f"{self.folder} holds the labels of another job, with other pictures, weights or options (see {JOB} "
                 "in it); choose another folder"
             )
 
+    def _there(self) -> Path | None:
+        """A file that the job would write, when there is one."""
+        merged = [self.folder / MERGED] if self.form == "coco" else []
+        files = (*merged, *(self.file(i) for i in range(len(self.reader))))
+        return next((path for path in files if path.exists()), None)
+
     def _bad(self) -> set[str]:
         return Quarantine(str(self.folder / QUARANTINE)).samples()
 
-    def _content(self, index: int, image: tuple[int, int], records: Sequence[Mapping[str, Any]]) -> bytes:
+    def _set_aside(self, quarantine: Quarantine, index: int, error: Unreadable) -> None:
+        try:
+            quarantine.add(self.reader.name(index), error, len(self.reader))
+        except OSError as fault:
+            reason = fault.strerror or fault
+            raise BadInput(f"{quarantine.path} cannot be written ({reason}); free space or choose another") from None
+
+    def _content(self, index: int, hw: tuple[int, int], records: Records) -> bytes:
         if self.form == "maps":
             picture = io.BytesIO()
-            Image.fromarray(label_map(image, records)).save(picture, "png")
+            Image.fromarray(label_map(hw, records)).save(picture, "png")
             return picture.getvalue()
-        return json.dumps(annotation_file(self.reader.name(index), image, records, image_id=index + 1)).encode()
+        return json.dumps(annotation_file(self._image(index, hw), records)).encode()
+
+    def _image(self, index: int, hw: tuple[int, int]) -> dict[str, Any]:
+        """What SA-1B's file says of a picture."""
+        if not isinstance(self.reader, CocoPicturesReader):
+            return described(self.reader.name(index), hw, image_id=index + 1)
+        row = self.reader.row(index)
+        return {"image_id": row.pop("id"), **row}
 
     def _merge(self, say: Callable[[str], None]) -> None:
         """Put the parts of all pictures together, once they are there; every process that sees so writes the same."""
@@ -131,13 +168,21 @@ class Labelling:
             except ValueError as error:
                 raise BadInput(f"{path} is damaged ({error}); delete it and run the same again") from None
             images.append({("id" if key == "image_id" else key): x for key, x in content["image"].items()})
-            of = {"image_id": content["image"]["image_id"], "category_id": 1, "iscrowd": 0}
             for annotation in content["annotations"]:
-                box = rle.bbox(annotation["segmentation"])  # COCO's, a pixel wider than SAM's
-                annotations.append({**annotation, **of, "bbox": box, "id": len(annotations) + 1})
-        whole = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
+                annotation["image_id"] = content["image"]["image_id"]
+                annotations.append(annotation if self.categories is not None else _as_object(annotation))
+        if self.categories is None:
+            annotations = [{**annotation, "id": i} for i, annotation in enumerate(annotations, 1)]
+        categories = [OBJECT] if self.categories is None else list(self.categories)
+        whole = {"images": images, "annotations": annotations, "categories": categories}
         _write(self.folder / MERGED, json.dumps(whole).encode())
-        say(f"{self.folder / MERGED}: {len(images)} pictures, {len(annotations)} masks")
+        say(f"{printable(str(self.folder / MERGED))}: {len(images)} pictures, {len(annotations)} masks")
+
+
+def _as_object(annotation: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of everything mode as COCO has annotations; COCO's boxes are a pixel wider than SAM's."""
+    box = rle.bbox(annotation["segmentation"])
+    return {**annotation, "category_id": OBJECT["id"], "iscrowd": 0, "bbox": box}
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -148,6 +193,14 @@ def _write(path: Path, content: bytes) -> None:
         raise BadInput(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
     with replacing(path) as file:
         file.write(content)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _clock(seconds: float) -> str:

@@ -106,6 +106,18 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, colour: Colour = POSITIVE, 
     return np.asarray(canvas)
 
 
+def write_line(image: np.ndarray, text: str) -> np.ndarray:
+    """A line of text in the lower left corner, white on a dark bar; a new (H, W, 3) uint8 picture."""
+    height, width = image.shape[:2]
+    font = ImageFont.load_default(size=max(12, round(max(height, width) / 18)))
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    _, _, right, bottom = draw.textbbox((0, 0), text, font)
+    draw.rectangle((0, height - bottom - 8, right + 12, height), fill=_INK)
+    draw.text((6, height - bottom - 6), text, _WHITE, font)
+    return np.asarray(canvas)
+
+
 def draw_prompt(image: np.ndarray, prompt: Prompt) -> np.ndarray:
     """The box and the clicks of a prompt, clicks on top; a mask prompt is not drawn."""
     if prompt.box is not None:

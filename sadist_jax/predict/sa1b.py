@@ -1,4 +1,4 @@
-"""Records of everything mode as SA-1B writes them: a JSON beside each picture, which data.sa1b reads."""
+"""Records of masks as SA-1B writes them: a JSON beside each picture, which data.sa1b reads."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,17 +6,37 @@ from typing import Any
 import numpy as np
 
 from sadist_jax.codecs import rle
+from sadist_jax.codecs.prompts import Prompt, box_of
 from sadist_jax.errors import BadInput
 
 
-def annotation_file(
-    name: str, image: tuple[int, int], records: Iterable[Mapping[str, Any]], image_id: int = 0
-) -> dict[str, Any]:
-    """Content of the JSON for a picture `name` of (height, width) `image`; masks become compressed RLE."""
-    height, width = image
-    described = {"image_id": image_id, "width": width, "height": height, "file_name": name}
+def annotation_file(image: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Content of the JSON of one picture; masks become compressed RLE, records without an id get 1, 2, ..."""
     numbered = enumerate(records, 1)
-    return {"image": described, "annotations": [{"id": i, **record, **_compressed(record)} for i, record in numbered]}
+    return {"image": dict(image), "annotations": [{"id": i, **record, **_compressed(record)} for i, record in numbered]}
+
+
+def described(name: str, hw: tuple[int, int], image_id: int = 0) -> dict[str, Any]:
+    """The "image" of such a file, for a picture `name` of (height, width) `hw`."""
+    return {"image_id": image_id, "width": hw[1], "height": hw[0], "file_name": name}
+
+
+def prompted_record(prompt: Prompt, mask: np.ndarray, iou: float) -> dict[str, Any]:
+    """Record of a mask bool (H, W) that a prompt was answered with: everything mode's, but what only that knows.
+
+    bbox is SAM's XYWH, width = last - first; all zeros where the mask is empty. Clicks are in point_coords and
+    point_labels, the box, xyxy, in box_prompt.
+    """
+    area = int(mask.sum())
+    x0, y0, x1, y1 = map(int, box_of(mask)) if area else (0, 0, 0, 0)
+    record = {"segmentation": mask, "area": area, "bbox": [x0, y0, x1 - x0, y1 - y0], "predicted_iou": float(iou)}
+    if prompt.points is not None:
+        labels = np.ones(len(prompt.points)) if prompt.labels is None else np.asarray(prompt.labels)
+        record |= {
+            "point_coords": np.asarray(prompt.points, float).tolist(),
+            "point_labels": labels.astype(int).tolist(),
+        }
+    return record if prompt.box is None else record | {"box_prompt": np.asarray(prompt.box, float).tolist()}
 
 
 def label_map(image: tuple[int, int], records: Iterable[Mapping[str, Any]]) -> np.ndarray:

@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image
 
 from sadist_jax import pretrained, tree
-from sadist_jax.models.efficient_sam import EfficientSam
-from sadist_jax.models.sam import Sam
 from sadist_jax.nn import table as leaves
 from sadist_jax.parallel import hosts
+from sadist_jax.recognise import Model
 from sadist_jax.train import chart, optim, report, start
 from sadist_jax.train import run as runs
 from sadist_jax.train.log import METRICS
@@ -49,7 +48,7 @@ def export(run: Run, job: Plan, state: State, frozen: Params) -> None:
 def description(method: object) -> dict[str, str]:
     """Metadata that names the model that a method trains; {} where it trains something else."""
     model = getattr(method, "model", None)
-    return pretrained.description(model) if isinstance(model, Sam | EfficientSam) else {}
+    return pretrained.description(model) if isinstance(model, Model) else {}
 
 
 def save_pictures(directory: Path, pictures: Mapping[str, np.ndarray]) -> None:

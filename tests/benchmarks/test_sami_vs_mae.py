@@ -46,14 +46,14 @@ def test_records_are_kept_for_one_question(tmp_path, monkeypatch):
 
     def answers(plan, run, evaluation):
         asked.append(plan.limit)
-        return (Record("a.jpg", plan.limit, 0.1, {"box": 0.5}),)
+        return (Record("a.jpg", plan.limit, 0.1, {"box": [1, 2]}),)
 
     monkeypatch.setattr(sami_vs_mae, "answers", answers)
     three, five = (dataclasses.replace(PLAN, limit=n) for n in (3, 5))
     first = sami_vs_mae.measured(three, run)
     assert sami_vs_mae.measured(three, run) == first
     assert asked == [3]
-    assert sami_vs_mae.measured(five, run) == (Record("a.jpg", 5, 0.1, {"box": 0.5}),)
+    assert sami_vs_mae.measured(five, run) == (Record("a.jpg", 5, 0.1, {"box": [1, 2]}),)
     monkeypatch.setattr(sami_vs_mae, "PromptedMasks", lambda: PromptedMasks(seed=1))
     sami_vs_mae.measured(five, run)
     assert asked == [3, 5, 5]
@@ -81,7 +81,8 @@ def test_differences_are_paired_by_object_over_seeds():
     better = {SAMI: 0.3, MAE: 0.1, RANDOM: 0.0}
     records = {
         (start, seed): tuple(
-            Record(f"{i // 2}.jpg", i % 2, 0.1, {"box": 0.1 * (i % 3) + better[start] + 0.02 * seed}) for i in range(8)
+            Record(f"{i // 2}.jpg", i % 2, 0.1, {"box": (0.1 * (i % 3) + better[start] + 0.02 * seed, 1)})
+            for i in range(8)
         )
         for start in STARTS
         for seed in range(2)

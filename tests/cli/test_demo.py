@@ -93,7 +93,7 @@ def test_scenes_to_compare_on_have_enough_objects(monkeypatch):
 
 def test_the_verdict_is_the_mean_difference():
     def records(*ious):
-        return [Record(str(i), 0, 0.1, dict.fromkeys(demo.KINDS, iou)) for i, iou in enumerate(ious)]
+        return [Record(str(i), 0, 0.1, dict.fromkeys(demo.KINDS, (iou, 1))) for i, iou in enumerate(ious)]
 
     text = demo.verdict({demo.STUDENT: records(0.5, 0.75), demo.WITHOUT: records(0.25, 0.5)})
     assert text.count("+0.250 (+0.250 to +0.250)") == 3

@@ -1,4 +1,8 @@
 import dataclasses
+import errno
+import json
+import os
+import re
 
 import jax
 import numpy as np
@@ -7,6 +11,7 @@ from PIL import Image
 
 import sadist_jax
 from sadist_jax import cli
+from sadist_jax.codecs import rle
 from sadist_jax.data.sa1b import Sa1b
 from sadist_jax.models.efficient_sam import EfficientSam
 from sadist_jax.models.sam import Sam
@@ -34,6 +39,12 @@ def files(tmp_path_factory):
 def here(files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return files
+
+
+def masks_of(path):
+    """{id: mask} of a JSON in SA-1B's form."""
+    content = json.loads(path.read_text())
+    return {a["id"]: rle.decode(a["segmentation"]).astype(bool) for a in content["annotations"]}
 
 
 def drawn(model):
@@ -101,6 +112,13 @@ def test_logits_of_one_prediction_refine_the_next(here, tmp_path, capsys):
         (["--point", "1,2", "--out", "nowhere/x.png"], "--out nowhere/x.png cannot be written: there is no folder"),
         (["--point", "1,2", "--out", "x.exr"], "--out x.exr must end in .png or .jpg"),
         (["--point", "1,2", "--mask-out", "x.jpg"], "--mask-out x.jpg must end in .png"),
+        (["--point", "1,2", "--out", "{here}"], "must end in .png or .jpg"),
+        (["--box", "1,2,3,4", "--box", "1,2,300,4"], "--box of "),
+        (
+            ["--box", "1,2,3,4", "--box", "1,2,8,9", "--point", "1,2"],
+            "several --box are several objects, so no --point",
+        ),
+        (["--box", "1,2,3,4", "--box", "1,2,8,9", "--logits-out", "x.npy"], "--logits-out is for one prompt"),
         (["--point", "1,2", "--checkpoint", "nowhere.pth"], "nowhere.pth"),
         (
             ["--point", "1,2", "--checkpoint", "sam_mni"],
@@ -177,10 +195,148 @@ def test_a_model_that_is_sure_of_nothing_says_what_to_do(here, capsys):
     ("argv", "why"),
     [
         (["--everything", "--point", "3,4"], "--everything takes no prompt"),
-        (["--point", "3,4", "--json-out", "x.json"], "--json-out is for --everything"),
         (["--everything", "--json-out", "x.txt"], "--json-out x.txt must end in .json"),
         (["--everything", "--json-out", "nowhere/x.json"], "there is no folder nowhere"),
     ],
 )
 def test_bad_options_of_everything_are_one_sentence(here, capsys, argv, why):
     assert why in fails(capsys, here / "photo.png", *argv)
+
+
+def test_several_boxes_are_several_objects(here, tmp_path, capsys):
+    boxes, common = ("10,10,40,50", "50,5,85,55"), ["predict", str(here / "photo.png")]
+    common += ["--checkpoint", str(here / "sam.safetensors")]
+    argv = [part for box in boxes for part in ("--box", box)]
+    assert cli.main([*common, *argv, "--json-out", "both.json", "--mask-out", "map.png"]) == 0
+    assert "2 masks; written: photo_overlay.png" in capsys.readouterr().out
+    found = masks_of(tmp_path / "both.json")
+    for i, box in enumerate(boxes, 1):
+        assert cli.main([*common, "--box", box, "--mask-out", "one.png", "--json-out", "one.json"]) == 0
+        with Image.open("one.png") as picture:
+            alone = np.asarray(picture) > 0
+        np.testing.assert_array_equal(masks_of(tmp_path / "one.json")[1], alone)
+        np.testing.assert_array_equal(found[i], alone)
+    annotation = json.loads((tmp_path / "both.json").read_text())["annotations"][1]
+    assert annotation["box_prompt"] == [50, 5, 85, 55]
+    assert annotation["area"] == found[2].sum()
+    with Image.open("map.png") as picture:
+        assert (np.asarray(picture) > 0).sum() == (found[1] | found[2]).sum()
+
+
+def test_the_json_of_clicks_is_read_as_sa_1b(here, tmp_path):
+    (tmp_path / "set").mkdir()
+    with Image.open(here / "photo.png") as picture:
+        picture.save(tmp_path / "set" / "photo.jpg")
+    argv = ["--checkpoint", str(here / "sam.safetensors"), "--point", "40,30", "--point", "5,6,0"]
+    assert cli.main(["predict", "set/photo.jpg", *argv, "--json-out", "set/photo.json", "--mask-out", "m.png"]) == 0
+    (sample,) = list(Sa1b("set").open())
+    with Image.open("m.png") as picture:
+        np.testing.assert_array_equal(sample.masks[0], np.asarray(picture) > 0)
+    (annotation,) = json.loads((tmp_path / "set" / "photo.json").read_text())["annotations"]
+    assert annotation["point_coords"] == [[40, 30], [5, 6]]
+    assert annotation["point_labels"] == [1, 0]
+
+
+@pytest.fixture
+def several(here, tmp_path):
+    """Two photos, one that is cut short, one that is text, one that is not there."""
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(1)
+    for name in ("a", "b", "short"):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / "photos" / f"{name}.png")
+    raw = (tmp_path / "photos" / "short.png").read_bytes()
+    (tmp_path / "photos" / "short.png").write_bytes(raw[: len(raw) // 2])
+    (tmp_path / "photos" / "text.png").write_text("no picture")
+    return [*LOOSE, "--checkpoint", str(here / "sam.safetensors")]
+
+
+def test_everything_in_several_photos(several, tmp_path, capsys):
+    assert cli.main(["predict", "photos/a.png", "photos/b.png", *several, "--out", "new/found"]) == 0
+    files = sorted(path.name for path in (tmp_path / "new" / "found").iterdir())
+    assert files == [f"{name}{end}" for name in "ab" for end in (".json", "_mask.png", "_overlay.png")]
+    argv = ["predict", "photos/b.png", *several, "--json-out", "b.json", "--mask-out", "b.png", "--out", "o.png"]
+    assert cli.main(argv) == 0
+    for alone, found in (("b.json", "b.json"), ("b.png", "b_mask.png"), ("o.png", "b_overlay.png")):
+        assert (tmp_path / alone).read_bytes() == (tmp_path / "new" / "found" / found).read_bytes()
+
+
+def test_damaged_photos_are_named_when_the_others_are_done(several, tmp_path, capsys):
+    names = ["photos/short.png", "photos/a.png", "photos/text.png", "photos/gone.png", "photos/b.png"]
+    assert cli.main(["predict", *names, *several, "--out", "found"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sadist: 3 of 5 photos cannot be read and are left out: ")
+    assert all(name in line for name in ("photos/short.png", "photos/text.png", "photos/gone.png"))
+    assert sorted(path.stem for path in (tmp_path / "found").glob("*.json")) == ["a", "b"]
+
+
+def test_photos_that_are_all_damaged_need_no_model(several, tmp_path, capsys):
+    assert "2 of 2 photos cannot be read" in fails(
+        capsys, "photos/text.png", "photos/gone.png", "--everything", "--out", "found", "--checkpoint", "nowhere.pth"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["photos/a.png", "photos/b.png", "--point", "3,4"], "clicks and boxes are pixels of one photo"),
+        (["photos/a.png", "photos/b.png", "--everything"], "several photos need a folder for what is written: --out"),
+        (
+            ["photos/a.png", "other/a.jpg", "--everything", "--out", "x"],
+            "do one after the other: photos/a.png, other/a.jpg",
+        ),
+        (
+            ["photos/a.png", "photos/b.png", "--everything", "--out", "photos"],
+            r"own \.json could be lost; choose another",
+        ),
+        (["photos/a.png", "photos/b.png", "--everything", "--out", "photos/text.png"], "cannot be made a folder"),
+        (["photos/a.png", "photos/b.png", "--everything", "--out", "x", "--json-out", "y.json"], "of one photo"),
+        (["--everything"], "there is no photo; name one"),
+    ],
+)
+def test_bad_options_of_several_photos_are_one_sentence(several, capsys, argv, why):
+    assert re.search(why, fails(capsys, *argv))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (20, 30)])
+@pytest.mark.parametrize("argv", [[*LOOSE, "--grid.crop-n-layers", "2"], ["--point", "0,0"], ["--box", "0,0,1,1"]])
+def test_photos_of_a_few_pixels(here, tmp_path, size, argv):
+    Image.fromarray(np.full((*size, 3), 99, np.uint8)).save("small.png")
+    argv = [*argv, "--checkpoint", str(here / "sam.safetensors"), "--json-out", "small.json", "--mask-out", "m.png"]
+    assert cli.main(["predict", "small.png", *argv]) == 0
+    assert all(mask.shape == size for mask in masks_of(tmp_path / "small.json").values())
+    with Image.open("m.png") as picture:
+        assert picture.size == size[::-1]
+
+
+def test_a_name_that_is_not_utf_8(here, tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / name).write_bytes((here / "photo.png").read_bytes())
+    assert cli.main(["predict", name, "--point", "40,30", "--checkpoint", str(here / "sam.safetensors")]) == 0
+    assert "written: caf?_overlay.png" in capsys.readouterr().out
+    assert (tmp_path / os.fsdecode(b"caf\xe9_overlay.png")).exists()
+
+
+def test_a_full_disk_leaves_what_was_there(here, tmp_path, monkeypatch, capsys):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "o.png").write_text("before")
+    monkeypatch.setattr(os, "fsync", full)
+    argv = ["--point", "40,30", "--checkpoint", str(here / "sam.safetensors"), "--out", "o.png"]
+    assert cli.main(["predict", str(here / "photo.png"), *argv]) == 2
+    assert "o.png cannot be written (No space left on device)" in capsys.readouterr().err
+    assert (tmp_path / "o.png").read_text() == "before"
+    assert os.listdir(tmp_path) == ["o.png"]
+
+
+@pytest.mark.parametrize(
+    "outputs", [["--out", "own.png"], ["--out", "b.png", "--mask-out", "b.png"], ["--mask-out", "own.png"]], ids=str
+)
+def test_nothing_is_written_over_the_photo_or_twice(here, tmp_path, capsys, outputs):
+    photo = tmp_path / "own.png"
+    photo.write_bytes((here / "photo.png").read_bytes())
+    before = sorted(tmp_path.iterdir())
+    assert cli.main(["predict", "own.png", "--point", "3,3", *outputs]) == 2
+    assert "would be written over the photo, or twice" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert photo.read_bytes() == (here / "photo.png").read_bytes()

@@ -1,10 +1,14 @@
+import json
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from sadist_jax.codecs.prompts import Prediction
 from sadist_jax.data.sample import Sample
-from sadist_jax.evals.promptable import PromptedMasks, ask_predictor, column, images_of, ious_of
+from sadist_jax.errors import BadInput
+from sadist_jax.evals.evaluation import merge
+from sadist_jax.evals.promptable import PromptedMasks, Record, ask_predictor, column, images_of, ious_of
 from tests.data.made import noise, rectangle
 
 HW = (40, 60)
@@ -51,6 +55,7 @@ def knowing(*targets):
     return Recorder(answer)
 
 
+ENDS = [a + b for a in ("", "_oracle") for b in ("", "_per_image", "_pooled")]
 BOTH = PromptedMasks(placements=("random", "farthest"))
 
 
@@ -59,7 +64,7 @@ def test_whoever_knows_the_masks_scores_1_and_is_asked_once_each():
     records = BOTH.update(sample(SMALL, LARGE), predict)
     scores = BOTH.finish(records)
     kinds = ["box", *(f"{place}_{n}" for place in ("random", "farthest") for n in (1, 2, 3))]
-    assert scores == {"images": 1, "instances": 2} | {k + end: 1.0 for k in kinds for end in ("", "_oracle")}
+    assert scores == {"images": 1, "instances": 2} | {k + end: 1.0 for k in kinds for end in ENDS}
     assert [(r.image, r.instance, r.share) for r in records] == [("a.jpg", 0, 200 / 2400), ("a.jpg", 1, 600 / 2400)]
     assert predict.images == 1
     assert len(predict.calls) == 3  # box, a random and a farthest click: a content user stops
@@ -151,7 +156,7 @@ def test_without_objects_nothing_is_asked_and_there_are_no_means():
     predict = constant(SMALL)
     assert PromptedMasks().update(sample(), predict) == ()
     assert predict.images == 0
-    assert PromptedMasks.finish(PromptedMasks.merge([(), ()])) == {"images": 0, "instances": 0}
+    assert PromptedMasks().finish(merge([(), ()])) == {"images": 0, "instances": 0}
 
 
 def test_draws_depend_on_seed_image_and_object_only():
@@ -176,17 +181,20 @@ def test_draws_depend_on_seed_image_and_object_only():
     assert counts.max() <= 30
 
 
-def test_images_are_merged_and_objects_weigh_the_same():
-    predict = constant(np.ones(HW, bool))
-    evaluation = PromptedMasks(clicks=0)
+def test_means_over_objects_over_images_and_over_pixels():
+    """SMALL (200 pixels) is always the answer: right for itself, and nothing of LARGE (600), so a union of 800."""
+    evaluation, predict = PromptedMasks(clicks=0), constant(SMALL)
     parts = [evaluation.update(sample(SMALL, LARGE), predict), evaluation.update(sample(LARGE, name="b.jpg"), predict)]
-    scores = evaluation.finish(evaluation.merge(parts))
-    assert scores == {
-        "images": 2,
-        "instances": 3,
-        "box": pytest.approx(7 / 36),
-        "box_oracle": pytest.approx(7 / 36),
-    }
+    means = {"": 1 / 3, "_per_image": (1 / 2 + 0) / 2, "_pooled": 200 / (200 + 800 + 800)}
+    wanted = {"box" + best + end: mean for best in ("", "_oracle") for end, mean in means.items()}
+    assert evaluation.finish(merge(parts)) == pytest.approx({"images": 2, "instances": 3} | wanted)
+
+
+def test_records_come_back_from_json():
+    records = BOTH.update(sample(SMALL, LARGE), constant(SMALL))
+    kept = [Record(*row) for row in json.loads(json.dumps(records))]
+    assert BOTH.finish(kept) == BOTH.finish(records)
+    assert [BOTH.value(record) for record in kept] == [1, 0]
 
 
 def test_ious_of_masks():
@@ -223,3 +231,9 @@ def test_a_predictor_gets_the_mask_before_where_it_takes_masks_and_decides_how_m
     assert [multimask for _, multimask in efficient.calls] == [True, True, True]
     evaluation.update(masks, ask_predictor(plain, feedback=False))
     assert [prompts[0].mask for prompts, _ in plain.calls] == [None, None, None]
+
+
+@pytest.mark.parametrize("options", [{"box": False, "clicks": 0}, {"box": False, "placements": ()}, {"clicks": -1}])
+def test_asking_nothing_is_refused(options):
+    with pytest.raises(BadInput):
+        PromptedMasks(**options)

@@ -74,3 +74,58 @@ def test_it_starts_as_mae():
         bound = np.sqrt(6 / (inputs + outputs))
         assert np.abs(value).max() == pytest.approx(bound, rel=0.02), name
         assert value.std() == pytest.approx(bound / np.sqrt(3), rel=0.05), name
+
+
+DROPPING = dataclasses.replace(SMALL, depth=5, drop_path=0.4)
+
+
+def keys_of(count):
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), jnp.arange(count))
+
+
+def test_branches_are_dropped_more_often_the_later_and_keep_their_mean():
+    """Rates 0, 0.1, 0.2, 0.3, 0.4 of the five blocks; 4000 samples: standard errors below 0.008 and 0.013."""
+    scales = np.asarray(DROPPING.draw_paths(keys_of(4000)))
+    rates = np.array([0, 0.1, 0.2, 0.3, 0.4])
+    assert scales.shape == (5, 2, 4000)
+    np.testing.assert_allclose((scales == 0).mean(2), np.tile(rates[:, None], 2), atol=0.03)
+    np.testing.assert_allclose(scales.mean(2), 1, atol=0.05)
+    for scale, rate in zip(scales, rates, strict=True):
+        np.testing.assert_allclose(scale[scale > 0], 1 / (1 - rate), rtol=1e-6)
+    last = scales[-1] == 0
+    assert abs(np.corrcoef(last)[0, 1]) < 0.06  # attention and MLP are drawn apart
+
+
+def test_a_samples_draw_comes_from_its_own_key():
+    together = DROPPING.draw_paths(keys_of(20))
+    np.testing.assert_array_equal(DROPPING.draw_paths(keys_of(20)[7:8]), together[..., 7:8])
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_the_blocks_take_what_was_drawn(remat):
+    """By hand, block by block: x + scale * branch, where the whole block without its scale gives the branch."""
+    vit = dataclasses.replace(DROPPING, remat=remat)
+    params = jax.device_put(table.from_reference(vit.table(), draw.state(vit.table())))
+    x = jnp.array(np.random.default_rng(0).standard_normal((6, 16, 32), np.float32))
+    scales = vit.draw_paths(keys_of(6))
+    assert 0 < int((scales == 0).sum()) < scales.size
+    expected = x
+    for i in range(vit.depth):
+        for branch, silent in enumerate(("mlp.fc2", "attn.proj")):  # a branch alone: the other gives nothing
+            weights = tree.flatten(params["blocks"][str(i)])
+            weights |= {f"{silent}.{name}": jnp.zeros_like(weights[f"{silent}.{name}"]) for name in ("weight", "bias")}
+            alone = vit._block(tree.unflatten(weights), expected, None) - expected
+            expected = expected + scales[i, branch][:, None, None] * alone
+    found, _ = jax.jit(vit.encode)(params, x, keys=keys_of(6))
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+    assert not np.allclose(found, vit.encode(params, x)[0], atol=1e-2)
+
+
+def test_without_a_rate_or_keys_it_is_the_same_program(params):
+    x = jnp.array(np.random.default_rng(0).standard_normal((2, 16, 32), np.float32))
+    with_rate = dataclasses.replace(SMALL, drop_path=0.4)
+    texts = {
+        jax.jit(lambda p, x, k=keys, v=vit: v.encode(p, x, keys=k)).lower(params, x).as_text()
+        for vit, keys in [(SMALL, None), (with_rate, None), (SMALL, keys_of(2))]
+    }
+    assert len(texts) == 1

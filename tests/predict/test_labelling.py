@@ -1,6 +1,8 @@
 """Folders of labels: what is in them, going on, sharing, refusing; the model is a function here."""
 
+import errno
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,14 +11,15 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from sadist_jax import cli
 from sadist_jax.codecs import rle
 from sadist_jax.data.coco_instances import CocoInstances
+from sadist_jax.data.coco_pictures import CocoBoxes, CocoPictures
 from sadist_jax.data.folder import Folder
 from sadist_jax.data.sa1b import Sa1b
 from sadist_jax.errors import BadInput
 from sadist_jax.predict.labelling import Labelling
 from sadist_jax.predict.sa1b import label_map
+from tests.data.made import noise, save, write
 
 COUNT = 7
 
@@ -35,7 +38,7 @@ def photos(tmp_path):
     return folder
 
 
-def halves(image):
+def halves(index, image):
     """Two masks: the left half and a corner."""
     records = []
     for rows, columns in ((image.shape[0], image.shape[1] // 2), (5, 5)):
@@ -94,14 +97,14 @@ def test_a_coco_file_is_put_together_at_the_end(photos, tmp_path):
 def test_what_is_there_is_not_done_again(photos, tmp_path):
     seen = []
 
-    def counted(image):
+    def counted(index, image):
         seen.append(image.shape)
-        return halves(image)
+        return halves(index, image)
 
-    def dying(image):
+    def dying(index, image):
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return counted(image)
+        return counted(index, image)
 
     with pytest.raises(KeyboardInterrupt):
         labelling(photos, tmp_path / "out").run(dying, say=lambda _: None)
@@ -114,10 +117,10 @@ def test_what_is_there_is_not_done_again(photos, tmp_path):
 def test_processes_share_without_overlap(photos, tmp_path):
     seen, lock, together = [], threading.Lock(), threading.Barrier(3)
 
-    def counted(image):
+    def counted(index, image):
         with lock:
             seen.append(image.shape)
-        return halves(image)
+        return halves(index, image)
 
     def share(process):
         together.wait()
@@ -139,6 +142,15 @@ def test_another_job_does_not_go_into_the_same_folder(photos, tmp_path):
             other.run(halves)
 
 
+def test_a_job_that_labelled_nothing_may_be_mended(photos, tmp_path):
+    def broken(*_):
+        raise BadInput("the weights are damaged")
+
+    with pytest.raises(BadInput, match="weights"):
+        labelling(photos, tmp_path / "out").run(broken)
+    assert labelling(photos, tmp_path / "out", about="b").run(halves, say=lambda _: None)["done"] > 0
+
+
 def test_pictures_that_would_share_a_file_are_refused(photos, tmp_path):
     Image.new("RGB", (9, 9)).save(photos / "0.png")
     with pytest.raises(BadInput, match=r"differ only in their ending .* 0\.jpg, 0\.png"):
@@ -153,7 +165,7 @@ def test_too_many_damaged_pictures_end_it(photos, tmp_path):
 
 
 def test_a_picture_without_masks_has_a_file_all_the_same(photos, tmp_path):
-    labelling(photos, tmp_path / "out", "coco").run(lambda image: [], say=lambda _: None)
+    labelling(photos, tmp_path / "out", "coco").run(lambda *_: [], say=lambda _: None)
     whole = json.loads((tmp_path / "out" / "instances.json").read_text())
     assert len(whole["images"]) == 6
     assert whole["annotations"] == []
@@ -161,7 +173,7 @@ def test_a_picture_without_masks_has_a_file_all_the_same(photos, tmp_path):
 
 def test_a_place_that_cannot_be_written(photos, tmp_path):
     out = tmp_path / "out"
-    labelling(photos, out).run(lambda image: [], 0, 7, say=lambda _: None)  # one picture
+    labelling(photos, out).run(lambda *_: [], 0, 7, say=lambda _: None)  # one picture
     (out / "more").write_text("a file where a folder must be")
     with pytest.raises(BadInput, match=r"3\.json cannot be written"):
         labelling(photos, out).run(halves, say=lambda _: None)
@@ -186,24 +198,124 @@ def test_more_masks_than_a_map_can_number(photos, tmp_path):
         label_map((1, 1), [record] * 70000)
 
 
-@pytest.mark.parametrize(
-    ("argv", "why"),
-    [
-        (["--process", "2", "--processes", "2"], "--process 2 must be 0 or more, and below --processes 2"),
-        (["--processes", "0"], "below --processes 0"),
-        (["--form", "maps", "--out", "photos/labels"], "would be taken for photos"),
-        (["--out", "photos/notes.txt"], "is a file; name a folder"),
+def test_annotations_of_somebody_else_are_not_replaced_by_the_merged_file(photos, tmp_path):
+    (tmp_path / "instances.json").write_text("precious")
+    with pytest.raises(BadInput, match=r"instances\.json is there already, and by no run of this job"):
+        labelling(photos, tmp_path, "coco").run(halves)
+    assert (tmp_path / "instances.json").read_text() == "precious"
+
+
+@pytest.mark.parametrize("kept", [0, 5, 40])
+def test_a_job_file_that_a_kill_cut_short_is_written_again(photos, tmp_path, kept):
+    out = tmp_path / "out"
+    labelling(photos, out, "coco").run(halves, say=lambda _: None)
+    whole = (out / ".job.json").read_bytes()
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / ".job.json").write_bytes(whole[:kept])
+    assert labelling(photos, tmp_path / "again", "coco").run(halves, say=lambda _: None)["done"] == 6
+    assert (tmp_path / "again" / ".job.json").read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", [b"", b'{"form', b"\xff\xfe"])
+def test_labels_of_an_unknown_job_are_not_gone_on_with(photos, tmp_path, content):
+    labelling(photos, tmp_path / "out").run(halves, say=lambda _: None)
+    (tmp_path / "out" / ".job.json").write_bytes(content)
+    with pytest.raises(BadInput, match=r"\.job\.json is damaged, so nobody knows what .*0\.json is of"):
+        labelling(photos, tmp_path / "out").run(halves, say=lambda _: None)
+
+
+def test_a_full_disk_leaves_no_half_file_and_can_be_gone_on_from(photos, tmp_path, monkeypatch):
+    out, written = tmp_path / "out", []
+
+    def full(descriptor):
+        written.append(descriptor)
+        if len(written) == 4:  # the job, two pictures, and then
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(BadInput, match=r"2\.json cannot be written \(No space left on device\)"):
+            labelling(photos, out, "coco").run(halves, say=lambda _: None)
+    assert sorted(p.name for p in out.rglob("*") if p.is_file()) == [".job.json", "0.json", "1.json"]
+    counts = labelling(photos, out, "coco").run(halves, say=lambda _: None)
+    assert counts == {"done": 4, "there": 2, "bad": 1}
+    labelling(photos, tmp_path / "whole", "coco").run(halves, say=lambda _: None)
+    both = [(folder / "instances.json").read_bytes() for folder in (out, tmp_path / "whole")]
+    assert both[0] == both[1]
+
+
+def test_a_quarantine_that_cannot_be_written_is_one_sentence(photos, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(BadInput, match=r"quarantine\.jsonl cannot be written \(No space left on device\)"):
+        labelling(photos, tmp_path / "out").run(halves, say=lambda _: None)
+
+
+def test_names_that_are_not_utf_8(tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9.png")
+    save(tmp_path / "photos" / name, noise(8, 9))
+    labelling(tmp_path / "photos", tmp_path / "out", "coco").run(halves)
+    assert "1/1  caf?.png: 2 masks" in capsys.readouterr().out
+    whole = json.loads((tmp_path / "out" / "instances.json").read_text())
+    assert whole["images"][0]["file_name"] == name
+    assert (tmp_path / "out" / "pictures" / os.fsdecode(b"caf\xe9.json")).exists()
+    (sample,) = list(CocoInstances(str(tmp_path / "out" / "instances.json"), str(tmp_path / "photos")).open())
+    assert len(sample.masks) == 2
+
+
+# --- images of a COCO file
+
+SET = {
+    "images": [
+        {"id": 139, "file_name": "b.png", "height": 20, "width": 30, "license": 3},
+        {"id": 7, "file_name": "a.png", "height": 8, "width": 9},
+        {"id": 40, "file_name": "none.png", "height": 8, "width": 9},
     ],
-)
-def test_bad_options_of_the_command_are_one_sentence(photos, tmp_path, monkeypatch, capsys, argv, why):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["label", "photos", "--out", "out", *argv]) == 2
-    assert why in capsys.readouterr().err
+    "annotations": [
+        {"id": 900, "image_id": 7, "category_id": 18, "bbox": [1, 1, 4, 3], "iscrowd": 0},
+        {"id": 12, "image_id": 139, "category_id": 2, "bbox": [0, 0, 9, 9], "segmentation": [[0, 0, 9, 0, 9, 9]]},
+        {"id": 13, "image_id": 139, "category_id": 18, "bbox": [3, 4, 20, 10], "iscrowd": 1},
+    ],
+    "categories": [{"id": 18, "name": "dog", "supercategory": "animal"}, {"id": 2, "name": "bicycle"}],
+}
 
 
-def test_help_names_every_option(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["label", "--help"])
-    said = capsys.readouterr().out
-    assert "--grid.points-per-side" in said
-    assert "point-grids" not in said
+@pytest.fixture
+def coco_set(tmp_path):
+    """(file, folder) of three images, one with a picture more that the file does not list."""
+    for image in SET["images"]:
+        save(tmp_path / "images" / image["file_name"], noise(image["height"], image["width"]))
+    save(tmp_path / "images" / "unlisted.png", noise(8, 9))
+    return write(tmp_path / "set.json", SET), str(tmp_path / "images")
+
+
+def test_images_of_a_coco_file_keep_what_it_says_of_them(coco_set, tmp_path):
+    reader = CocoPictures(*coco_set).open()
+    Labelling(reader, tmp_path / "out", "coco", {}).run(halves, say=lambda _: None)
+    whole = json.loads((tmp_path / "out" / "instances.json").read_text())
+    assert whole["images"] == SET["images"]
+    assert [a["image_id"] for a in whole["annotations"]] == [139, 139, 7, 7, 40, 40]
+    assert whole["categories"] == [{"id": 1, "name": "object"}]
+    Labelling(reader, tmp_path / "each", "sa1b", {}).run(halves, say=lambda _: None)
+    image = json.loads((tmp_path / "each" / "b.json").read_text())["image"]
+    assert image == {"image_id": 139, "file_name": "b.png", "height": 20, "width": 30, "license": 3}
+
+
+def test_annotations_keep_ids_categories_and_boxes(coco_set, tmp_path):
+    reader = CocoBoxes(*coco_set).open()
+
+    def filled(index, image):
+        mask = rle.compress(rle.encode(np.ones(image.shape[:2])))
+        return [{**row, "segmentation": mask, "area": 1} for row in reader.boxes(index)]
+
+    Labelling(reader, tmp_path / "out", "coco", {}, categories=reader.categories).run(filled, say=lambda _: None)
+    whole = json.loads((tmp_path / "out" / "instances.json").read_text())
+    assert whole["images"] == SET["images"]
+    assert whole["categories"] == SET["categories"]
+    named = {a["id"]: (a["image_id"], a["category_id"], a["bbox"]) for a in whole["annotations"]}
+    assert named == {12: (139, 2, [0, 0, 9, 9]), 900: (7, 18, [1, 1, 4, 3])}
+    Labelling(reader, tmp_path / "each", "sa1b", {}, categories=reader.categories).run(filled, say=lambda _: None)
+    assert [a["id"] for a in json.loads((tmp_path / "each" / "b.json").read_text())["annotations"]] == [12]
+    assert json.loads((tmp_path / "each" / "none.json").read_text())["annotations"] == []

@@ -1,7 +1,7 @@
 """Score checkpoints on a data set as the papers do: a table, numbers as JSON, and a page with good and bad cases.
 
     sadist eval prompts --out scores data:coco-instances --data.json instances_val2017.json --data.images-root val2017
-    sadist eval prompts --out scores --checkpoint teacher=sam_vit_b_01ec64.pth --checkpoint student=runs/x data:sa1b ...
+    sadist eval prompts --out scores --checkpoint sam=sam_vit_b_01ec64.pth --checkpoint mine=student.pth data:sa1b ...
     sadist eval edges --out scores --images BSDS500/data/images/test --ground-truth BSDS500/data/groundTruth/test
 
 `sadist eval prompts --help` shows the options of a protocol, those of the data come last. The same again goes on after

@@ -11,15 +11,20 @@ from sadist_jax.errors import BadInput
 
 def read_json(path: str | Path) -> dict[str, Any]:
     """The object in a JSON file."""
-    try:
-        found = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}); give the annotation file") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not JSON ({error}); fetch it again") from None
+    found = parse(path, "annotation file")
     if not isinstance(found, dict):
         raise BadInput(f"{path} holds a {type(found).__name__}, not an object with images and annotations")
     return found
+
+
+def parse(path: str | Path, what: str) -> Any:
+    """Whatever is in a JSON file. what: how to call it in errors, such as "annotation file"."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); give the {what}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not JSON ({error}); fetch it again") from None
 
 
 def read_tables(path: str | Path) -> tuple[dict[Any, dict], list[dict], dict[Any, dict]]:

@@ -3,14 +3,13 @@
 The file is a list of {"image_id", "category_id", "bbox": [x, y, w, h], "score"}; other keys do not count.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sadist_jax.data.coco_json import refuse
+from sadist_jax.data.coco_json import parse, refuse
 from sadist_jax.errors import BadInput
 
 LARGEST = 1e6  # pixels, or a score; beyond it a number is damage
@@ -75,12 +74,7 @@ def _boxes(rows: list[dict], height: int, width: int) -> Boxes:
 
 def _read_rows(path: str | Path) -> list[dict]:
     """The list, each row checked by itself."""
-    try:
-        rows = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}); give the detections file") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not JSON ({error}); fetch it again") from None
+    rows = parse(path, "detections file")
     if not isinstance(rows, list):
         raise BadInput(f"{path} holds a {type(rows).__name__}, not a list of detections; give COCO's results format")
     if not rows:

@@ -17,10 +17,11 @@ from benchmarks import (
     sam_encoder,
     sami_step,
     sami_teacher,
+    weak_step,
 )  # fmt: skip
 from benchmarks.case import Case
 
-MODULES = (sam_encoder, mask_decoder, efficient_sam_encoder, sami_step, sami_teacher, everything)
+MODULES = (sam_encoder, mask_decoder, efficient_sam_encoder, sami_step, sami_teacher, weak_step, everything)
 
 
 def main(argv: list[str]) -> int:

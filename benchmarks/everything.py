@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.case import Case, Contender, Op
 
 CHUNK = 64  # clicks at once, the official default
+FORM = "uncompressed_rle"  # of the masks
 THRESHOLDS = "thresholds.json"
 PASS = 0.5  # of the candidates, at each of the first two filters
 
@@ -62,7 +63,7 @@ def official(folder: Path, size: str, side: int) -> Op:
     from segment_anything import SamAutomaticMaskGenerator  # isort: skip
 
     limits = json.loads((folder / THRESHOLDS).read_text())
-    options = {"points_per_side": side, "points_per_batch": CHUNK, "output_mode": "uncompressed_rle"}
+    options = {"points_per_side": side, "points_per_batch": CHUNK, "output_mode": FORM}
     generator, image = SamAutomaticMaskGenerator(build_official(folder, size), **options, **limits), photo()
     return Op(lambda: generator.generate(image), lambda: outputs(generator.generate(image)))
 
@@ -73,8 +74,8 @@ def ours(folder: Path, size: str, side: int) -> Op:
     from sadist_jax.predict.grid import Everything
 
     limits = json.loads((folder / THRESHOLDS).read_text())
-    options = {"points_per_side": side, "points_per_batch": CHUNK, "output_mode": "uncompressed_rle"}
-    generator = MaskGenerator(*pretrained.load(folder / "weights.pth"), Everything(**options, **limits))
+    options = Everything(points_per_side=side, points_per_batch=CHUNK, **limits)
+    generator = MaskGenerator(*pretrained.load(folder / "weights.pth"), options, FORM)
     image = photo()
     return Op(lambda: generator.generate(image), lambda: outputs(generator.generate(image)))
 

@@ -77,8 +77,8 @@ def build(folder: Path, side: int) -> dict[str, Callable[[], Any]]:
         jax.block_until_ready(predictor.image_embedding)
 
     def generate(**changes: float) -> Callable[[], Any]:
-        options = {"points_per_side": side, "points_per_batch": everything.CHUNK, "output_mode": "uncompressed_rle"}
-        generator = MaskGenerator(model, params, Everything(**options, **(limits | changes)))
+        options = {"points_per_side": side, "points_per_batch": everything.CHUNK}
+        generator = MaskGenerator(model, params, Everything(**options, **(limits | changes)), everything.FORM)
         return lambda: generator.generate(photo)
 
     return {

@@ -34,6 +34,8 @@ PROGRAMS: dict[str, tuple[functools.partial[Work], tuple[int, ...]]] = {
     "sami_vit_b": (functools.partial(programs.sami_cached, "b"), (32, 128, 512, 2048)),
     "sami_vit_b_remat": (functools.partial(programs.sami_cached, "b", remat=True), (32, 128, 512, 2048)),
     "efficient_sam_s_promptable": (functools.partial(programs.promptable, "s"), (1, 2, 4, 8, 16)),
+    "wesam_vit_b": (functools.partial(programs.weak_lora, "vit_b"), (1, 2, 4, 8)),
+    "wesam_vit_b_float32": (functools.partial(programs.weak_lora, "vit_b", dtype="float32"), (1, 2, 4)),
 }
 
 

@@ -32,7 +32,7 @@ from sadist_jax.cli import use_compilation_cache
 from sadist_jax.data.sample import Reader, Sample
 from sadist_jax.errors import BadInput
 from sadist_jax.evals.bootstrap import bootstrap_difference, bootstrap_mean
-from sadist_jax.evals.evaluation import merge
+from sadist_jax.evals.evaluation import evenly_spaced, merge
 from sadist_jax.evals.promptable import (
     ORACLE,
     PromptedMasks,
@@ -180,11 +180,6 @@ def compare(title: str, reader: Reader, candidates: dict[str, Candidate], limit:
             row for a, b in itertools.combinations(records, 2) if records[a] for row in differences(a, b, records)
         ],
     }
-
-
-def evenly_spaced(count: int, limit: int | None) -> list[int]:
-    """At most `limit` of `count` indices, the first and the last among them."""
-    return np.linspace(0, count - 1, min(limit or count, count)).round().astype(int).tolist()
 
 
 def scores(records: tuple[Record, ...]) -> dict[str, dict[str, float]]:

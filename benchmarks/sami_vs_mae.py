@@ -32,7 +32,7 @@ import numpy as np
 
 import sadist_jax
 from benchmarks.machine import available
-from benchmarks.mini_teacher_card import evenly_spaced, kinds_of, words
+from benchmarks.mini_teacher_card import kinds_of, words
 from benchmarks.photo_sets import bsds500, coco200
 from sadist_jax.cli import use_compilation_cache
 from sadist_jax.cli.demo import refuse_other_length
@@ -40,7 +40,7 @@ from sadist_jax.data.in_memory import InMemory
 from sadist_jax.data.mix import Mix
 from sadist_jax.errors import BadInput
 from sadist_jax.evals.bootstrap import Interval, bootstrap_difference
-from sadist_jax.evals.evaluation import merge
+from sadist_jax.evals.evaluation import evenly_spaced, merge
 from sadist_jax.evals.promptable import PromptedMasks, Record, ask_predictor, column, images_of
 from sadist_jax.methods.teacher import Pixels
 from sadist_jax.models.sami_decoder import JointDecoder

@@ -19,7 +19,6 @@ import re
 from sam_mini_64 import FOCAL_ALPHA
 from sami_mini import scenes
 
-from sadist_jax import pretrained as files
 from sadist_jax.data.promptable_frames import PromptableFrames
 from sadist_jax.methods.clicks import Clicks
 from sadist_jax.methods.promptable import Promptable
@@ -53,7 +52,7 @@ def decoder_of_sam(source: str) -> tuple[Start, ...]:
 
 def config(pretrained: str | None = "runs/sami_mini") -> Run:
     """`pretrained`: directory of the SAMI run that the encoder starts from; None: the encoder starts from scratch."""
-    teacher = str(files.SHIPPED / "sam_mini.safetensors")
+    teacher = "sam_mini"
     encoder = () if pretrained is None else (Start(r"image_encoder\.((?!neck).*)", pretrained, "student."),)
     return Run(
         name="efficient_sam_mini",

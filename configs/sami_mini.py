@@ -11,7 +11,6 @@ Ours: a decoder of 2 blocks of 128 channels (the paper's 8 of 512 would cost mor
 128 px crops of ten photos and of generated scenes with those photos as surfaces.
 """
 
-from sadist_jax import pretrained
 from sadist_jax.data.in_memory import InMemory
 from sadist_jax.data.mix import Mix
 from sadist_jax.data.package_photos import PackagePhotos
@@ -44,7 +43,7 @@ def config() -> Run:
         steps=1000,
         global_batch=32,
         optim=Optim(lr=2e-3, warmup=50, b2=0.95, weight_decay=0.05),
-        starts=(Start(r"teacher\.(.*)", str(pretrained.SHIPPED / "sam_mini.safetensors")),),
+        starts=(Start(r"teacher\.(.*)", "sam_mini"),),
         freeze=(r"student\.pos_embed",),
         checkpoint=CheckpointSpec(every=250),
         log=LogSpec(every=25),

@@ -13,34 +13,22 @@ gradient there). Ours: the domain, generated scenes under "contrast" of severity
 
 from typing import Literal
 
-import jax
-import numpy as np
+from _wesam import KINDS, Asked, How, method_of, run_name, table
 
-from sadist_jax import pretrained, tree
 from sadist_jax.data.corrupted import Corrupted
 from sadist_jax.data.in_memory import InMemory
 from sadist_jax.data.package_photos import PackagePhotos
 from sadist_jax.data.scene_source import SceneSource
 from sadist_jax.data.weak_frames import WeakFrames
-from sadist_jax.methods.adapted import Adapted, content_of, true_masks
-from sadist_jax.methods.mask_terms import overlap
-from sadist_jax.methods.supervised_lora import SupervisedLora
-from sadist_jax.methods.tent import Tent
-from sadist_jax.methods.weak_lora import WeakLora
+from sadist_jax.evals.weakly_prompted import WeaklyPrompted
+from sadist_jax.methods.adapted import Adapted
 from sadist_jax.models.sam import Sam
 from sadist_jax.train.log import LogSpec
 from sadist_jax.train.optim import Optim
 from sadist_jax.train.run import Data, Evaluation, Run
 from sadist_jax.train.start import Start
 
-FRAMES = WeakFrames(256, instances=8)
-MODEL = Adapted(Sam.mini())
-METHODS = {
-    "weak": WeakLora(MODEL),
-    "released": WeakLora.released(MODEL),
-    "supervised": SupervisedLora(MODEL),
-    "tent": Tent(MODEL),
-}
+ASKED = WeaklyPrompted(KINDS, size=256, logits=128)
 
 
 def domain(part: Literal["train", "held_out"], count: int) -> InMemory:
@@ -49,32 +37,16 @@ def domain(part: Literal["train", "held_out"], count: int) -> InMemory:
     return InMemory(Corrupted(SceneSource(256, seed, count, photos=PackagePhotos(part)), "contrast"))
 
 
-def held_out(method, params, frozen, extra) -> dict[str, float]:
-    """Mean IoU of the instances of 24 scenes."""
-
-    @jax.jit
-    def score(model, rows):
-        answers = method.model.answer(model, rows["image"], rows)
-        target, valid = true_masks(rows, answers.logits.shape[3]), content_of(rows, answers.logits.shape[2:])
-        return overlap(answers.logits > 0, target, valid, rows["instance"].astype(np.float32))
-
-    model, reader = tree.merge(params["model"], frozen["model"]), domain("held_out", 24).open()
-    samples = [FRAMES(reader[i], np.random.default_rng(i)) for i in range(len(reader))]
-    scores = [score(model, {name: np.asarray(value)[None] for name, value in row.items()}) for row in samples]
-    total, weight = np.sum([np.asarray(pair) for pair in scores], 0)
-    return {"iou": float(total / weight)}
-
-
-def config(how: Literal["weak", "released", "supervised", "tent"] = "weak") -> Run:
+def config(how: How = "weak", prompt: Asked = "box") -> Run:
     """`how`: WeSAM as the paper means it, as it was released, with the true masks, or entropy minimisation."""
     return Run(
-        name="wesam_mini" if how == "weak" else f"wesam_mini_{how}",
-        method=METHODS[how],
-        data=Data(domain("train", 200), FRAMES),
+        name=run_name("mini", how, prompt),
+        method=method_of(how, Adapted(Sam.mini())),
+        data=Data(domain("train", 200), WeakFrames(256, instances=8, prompt=prompt)),
         steps=400,
         global_batch=1,
         optim=Optim(lr=1e-4, schedule="constant", warmup=25, weight_decay=1e-4),
-        starts=(Start(r"model\.((?!.*\.lora\.).*)", str(pretrained.SHIPPED / "sam_mini.safetensors")),),
-        evals=(Evaluation("held_out", every=100, evaluate=held_out),),
+        starts=(Start.base("sam_mini"),),
+        evals=(Evaluation("held_out", every=100, evaluate=table("mini", domain("held_out", 24), ASKED, how, prompt)),),
         log=LogSpec(every=25),
     )

@@ -40,7 +40,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("source", type=Path, metavar="SOURCE")
     parser.add_argument("target", type=Path, metavar="TARGET")
     parser.add_argument("--part", default="", help="only what SOURCE, a file, has below this name: a plain ViT")
-    parser.add_argument("--adapter", type=Path, metavar="FILE", help="fuse these adapters of SOURCE into its kernels")
+    parser.add_argument(
+        "--adapter", type=Path, metavar="FILE", action="append", default=[],
+        help="fuse these adapters of SOURCE into its kernels; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--image-size", type=int, help="of a plain ViT: resize its positions to images of that side")
     parser.add_argument("--to", choices=FOLDERS, help="what a folder is for")
     args = parser.parse_args(argv)
@@ -55,8 +58,7 @@ def main(argv: list[str]) -> int:
             raise BadInput(f"{args.target} exists; delete it or name another target")
         model, params = read_part(args.source, args.part) if args.part else read(args.source)
         if args.adapter:
-            _, leaves = adapters.load(args.adapter, params, str(args.source))
-            params = lora.fuse(lora.attach(params, leaves))
+            params = lora.fuse(adapters.attached(params, args.adapter, str(args.source)))
         if args.image_size is not None:
             if not isinstance(model, Vit):
                 raise BadInput(f"--image-size is for plain ViTs, and {args.source} is a {type(model).__name__}")

@@ -12,7 +12,6 @@ os.environ["KERAS_BACKEND"] = "jax"
 import keras
 import keras_hub
 
-from sadist_jax import pretrained
 from sadist_jax.data.in_memory import InMemory
 from sadist_jax.data.package_photos import PackagePhotos
 from sadist_jax.data.sami_crops import SamiCrops
@@ -43,5 +42,5 @@ def config() -> Run:
         steps=100,
         global_batch=8,
         optim=Optim(lr=3e-3, warmup=10),
-        starts=(Start(r"teacher\.(.*)", str(pretrained.SHIPPED / "sam_mini.safetensors")),),
+        starts=(Start(r"teacher\.(.*)", "sam_mini"),),
     )

@@ -8,7 +8,6 @@ Hardware: two CPU cores, a minute.
 import jax
 from flax import nnx
 
-from sadist_jax import pretrained
 from sadist_jax.data.in_memory import InMemory
 from sadist_jax.data.package_photos import PackagePhotos
 from sadist_jax.data.sami_crops import SamiCrops
@@ -64,5 +63,5 @@ def config() -> Run:
         steps=100,
         global_batch=8,
         optim=Optim(lr=3e-3, warmup=10),
-        starts=(Start(r"teacher\.(.*)", str(pretrained.SHIPPED / "sam_mini.safetensors")),),
+        starts=(Start(r"teacher\.(.*)", "sam_mini"),),
     )

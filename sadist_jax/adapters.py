@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from sadist_jax import pretrained, tree
 from sadist_jax.adapt import lora
 from sadist_jax.adapt.lora import Lora
 from sadist_jax.errors import BadInput
+from sadist_jax.models.efficient_sam import EfficientSam
+from sadist_jax.models.sam import Sam
 from sadist_jax.nn.table import Table
 from sadist_jax.recognise import Model
 from sadist_jax.typing import Params
@@ -63,7 +66,10 @@ def load(path: str | Path, base: Params, source: str = "the model given") -> tup
     """
     flat, metadata = safetensors.read(path)
     if metadata.get("format") != pretrained.ADAPTERS or not {_SPEC, _BASE, _OWN} <= metadata.keys():
-        raise BadInput(f"{path} is no file of adapters; name one that adapters.save or a LoRA run has written")
+        raise BadInput(
+            f"{path} is no file of adapters; name one that adapters.save has written, or the adapter.safetensors of a "
+            "LoRA run"
+        )
     if metadata[_OWN] != digest(flat):
         raise BadInput(f"{path} is damaged: its adapters are not those that were saved; copy it again")
     model, spec = pretrained.described(metadata.get("fields", ""), str(path)), _spec(metadata[_SPEC], str(path))
@@ -74,6 +80,36 @@ def load(path: str | Path, base: Params, source: str = "the model given") -> tup
         )
     _check(flat, model.table(), spec, f"{path} is damaged: its adapters are not those that it describes; copy it again")
     return spec, tree.unflatten(flat)
+
+
+def load_adapted(path: str | Path, files: Sequence[str | Path] = ()) -> tuple[Sam | EfficientSam, Params]:
+    """`sadist_jax.load` with adapters beside the kernels; those of several files act together, each in full.
+
+    Args:
+      path: the base. files: of `save`, made for this base; none: the base as it is.
+
+    Returns:
+      (model, params), for `Predictor` and all that takes a model; `lora.fuse(params)` is what `sadist_jax.save` writes.
+
+    Raises:
+      BadInput: as `sadist_jax.load` and `load`.
+
+    Example:
+      predictor = Predictor(*adapters.load_adapted("sam_vit_b_01ec64.pth", ["kvasir.safetensors"]))
+    """
+    model, params = pretrained.load(path)
+    return model, attached(params, files, str(path))
+
+
+def attached(base: Params, files: Sequence[str | Path], source: str = "the model given") -> Params:
+    """Parameters with the adapters of these files beside their kernels; see `load_adapted`."""
+    found: dict[str, Params] = {}
+    for file in files:
+        _, leaves = load(file, base, source)
+        if (own := digest(tree.flatten(leaves))) in found:
+            raise BadInput(f"the adapters of {file} are given twice, and would act doubly; leave one out")
+        found[own] = leaves
+    return lora.attach(base, lora.stack(*found.values()) if len(found) > 1 else next(iter(found.values()), {}))
 
 
 def _check(flat: dict[str, np.ndarray], model: Table, spec: Lora, what: str) -> None:

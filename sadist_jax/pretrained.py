@@ -96,7 +96,8 @@ def read(path: str | Path) -> tuple[Model, Params]:
     state, metadata = safetensors.read(path) if path.suffix == ".safetensors" else (pth.read_pth(path), {})
     if metadata.get("format") == ADAPTERS:
         raise BadInput(
-            f"{path} holds adapters and no model; load their base, and then them with sadist_jax.adapters.load"
+            f"{path} holds adapters and no model; give their base as the checkpoint and this file as --adapter (in "
+            "Python, sadist_jax.adapters.load_adapted(BASE, [FILE]))"
         )
     if _DESCRIPTION in metadata:
         model = described(metadata[_DESCRIPTION], str(path))

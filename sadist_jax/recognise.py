@@ -37,6 +37,7 @@ _NEIGHBOURS = {  # what a name starts with: what to say
     "memory_attention.": "; it is a SAM 2, another architecture",
     "image_encoder.trunk.": "; it is a SAM 2, another architecture",
     "mask_decoder.hf_token": "; it is a SAM-HQ, with a token and features that SAM has not",
+    "model.image_encoder.": "; it is what a run trained: take adapter.safetensors or adapted.safetensors beside it",
     "image_encoder.fuse_stage2": "; it is an EdgeSAM, whose RepViT encoder is not supported",
 }
 PARTS = {"image_encoder", "prompt_encoder", "mask_decoder"}

@@ -82,7 +82,7 @@ def test_other_files_are_refused(saved, tmp_path):
     sadist_jax.save(tmp_path / "base.safetensors", tiny.SAM, base)
     with pytest.raises(BadInput, match=r"base\.safetensors is no file of adapters"):
         adapters.load(tmp_path / "base.safetensors", base)
-    with pytest.raises(BadInput, match=r"x\.safetensors holds adapters and no model; load their base"):
+    with pytest.raises(BadInput, match=r"x\.safetensors holds adapters and no model; give their base"):
         sadist_jax.load(path)
     with pytest.raises(BadInput, match=r"nowhere\.safetensors does not exist"):
         adapters.load(tmp_path / "nowhere.safetensors", base)
@@ -126,6 +126,26 @@ def test_fields_that_a_spec_lacks_are_the_default(saved):
     assert fields.pop("parts") == ["q", "v"]
     safetensors.write(path, state, metadata | {"lora": json.dumps(fields)})
     same(adapters.load(path, base)[1], trained)
+
+
+def test_a_base_is_loaded_with_any_number_of_adapters(saved, tmp_path):
+    path, base, trained = saved
+    other = Lora((r"mask_decoder\.transformer\..*q_proj", r"image_encoder\.blocks\.0\.attn\.qkv"), ("q",), rank=2)
+    second = tiny.adapters(tiny.SAM, other, seed=1)
+    adapters.save(tmp_path / "y.safetensors", tiny.SAM, lora.attach(base, second), other)
+    sadist_jax.save(tmp_path / "base.pth", tiny.SAM, base)
+    same(adapters.load_adapted(tmp_path / "base.pth")[1], base)
+    model, params = adapters.load_adapted(tmp_path / "base.pth", [path])
+    assert model == tiny.SAM
+    same(params, lora.attach(base, trained))
+    _, both = adapters.load_adapted(tmp_path / "base.pth", [path, tmp_path / "y.safetensors"])
+    one, two, whole = (tree.flatten(lora.fuse(lora.attach(base, x))) for x in (trained, second, lora.split(both)[1]))
+    for name, value in tree.flatten(base).items():  # updates add up
+        np.testing.assert_allclose(whole[name] - value, (one[name] - value) + (two[name] - value), atol=1e-5)
+    assert lora.split(both)[0].keys() == base.keys()
+    sadist_jax.save(tmp_path / "other.pth", tiny.SAM, lora.fuse(params))
+    with pytest.raises(BadInput, match=r"those of .*other\.pth are"):
+        adapters.load_adapted(tmp_path / "other.pth", [path])
 
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])

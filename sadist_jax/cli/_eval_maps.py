@@ -46,10 +46,10 @@ class Maps(WithMasks):
             raise BadInput("there is nothing to score; name a folder of label maps with --predictions DIR")
         return named(self.predictions, "--predictions")
 
-    def open(self, text: str) -> Contender:
-        folder = Path(text).absolute()
+    def open(self, who: str) -> Contender:
+        folder = Path(who).absolute()
         if not folder.is_dir():
-            raise BadInput(f"--predictions {text} is not a folder; give one with a PNG for each picture")
+            raise BadInput(f"--predictions {who} is not a folder; give one with a PNG for each picture")
 
         def answer(sample: Sample) -> Callable[[np.ndarray], np.ndarray]:
             return lambda image: read_ids(folder / (stem(sample.name) + ".png"))
@@ -89,13 +89,13 @@ class Classes(Protocol):
             raise BadInput("there is nothing to score; name a classifier's weights with --checkpoint PATH")
         return named(self.checkpoint, "--checkpoint")
 
-    def open(self, text: str) -> Contender:
+    def open(self, who: str) -> Contender:
         import jax
 
         from sadist_jax import pretrained
         from sadist_jax.ops.pixels import normalize
 
-        model, params = pretrained.load_classifier(text)
+        model, params = pretrained.load_classifier(who)
         size = model.vit.image_size
         resize = round(size * 8 / 7) if self.resize is None else self.resize
         if resize < size:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -12,6 +12,7 @@ from sadist_jax.codecs import rle
 from sadist_jax.data.bsds import BsdsBoundaries
 from sadist_jax.data.coco_instances import CocoInstances
 from sadist_jax.data.sample import Sample
+from sadist_jax.errors import BadInput
 from sadist_jax.evals import edges
 from sadist_jax.evals.average_precision import Benchmark
 from sadist_jax.evals.instances import Choice, InstanceMasks
@@ -19,6 +20,7 @@ from sadist_jax.evals.promptable import ORACLE, PER_IMAGE, POOLED, PromptedMasks
 from sadist_jax.evals.proposals import EVERYTHING, ProposalRecall
 from sadist_jax.predict.grid import Everything
 from sadist_jax.predict.overlay import draw_prompt, overlay, overlay_labels
+from sadist_jax.train import before_after
 from sadist_jax.train.report import Table
 
 ORACLE_NOTE = (
@@ -28,6 +30,13 @@ ORACLE_NOTE = (
 SHOWN_CLICKS = (1, 2, 3, 5, 9)  # rows of the table; SAM's numbers of points (Kirillov et al. 2023, fig. 9)
 
 
+class Weights(NamedTuple):
+    """Who is asked: a checkpoint, and files of adapters beside its kernels."""
+
+    checkpoint: str
+    adapters: tuple[str, ...]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Asked(Protocol):
     """Options of protocols that ask a promptable model."""
@@ -35,9 +44,27 @@ class _Asked(Protocol):
     checkpoint: Names = ()
     """[NAME=]PATH of weights: official .pth or .pt, .safetensors; may be repeated; sam_mini, which comes with the
     package, if there is none"""
+    adapter: Names = ()
+    """[NAME=]FILE of adapters, such as a LoRA run leaves, of the checkpoint of that name; without a name, of every
+    checkpoint; repeated, they act together"""
 
-    def contenders(self) -> dict[str, str]:
-        return named(self.checkpoint or ("sam_mini",), "--checkpoint")
+    def contenders(self) -> dict[str, Weights]:
+        found = named(self.checkpoint or ("sam_mini",), "--checkpoint")
+        files: dict[str, tuple[str, ...]] = dict.fromkeys(found, ())
+        for text in self.adapter:
+            name, has_name, file = text.partition("=")
+            if has_name and name not in found:
+                raise BadInput(f"--adapter {text} is of {name}, but the checkpoints are called {', '.join(found)}")
+            for one in [name] if has_name else found:
+                files[one] += (file if has_name else text,)
+        return {name: Weights(path, files[name]) for name, path in found.items()}
+
+    def load(self, who: Weights) -> tuple[Any, Any, dict[str, str]]:
+        """(model, params, what answers depend on); JAX is loaded only here, when the options are known to be right."""
+        from sadist_jax import adapters, pretrained
+
+        model, params = adapters.load_adapted(*who)
+        return model, params, pretrained.identity(model, params)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,16 +82,15 @@ class Prompts(_Asked, WithMasks):
     def evaluation(self) -> PromptedMasks:
         return self.protocol
 
-    def open(self, text: str) -> Contender:
-        import sadist_jax
-        from sadist_jax import pretrained
+    def open(self, who: Weights) -> Contender:
+        from sadist_jax.predict.predictor import Predictor
 
-        model, params = sadist_jax.load(text)
-        predict = ask_predictor(sadist_jax.Predictor(model, params), multimask=self.multimask, feedback=self.feedback)
+        model, params, about = self.load(who)
+        predict = ask_predictor(Predictor(model, params), multimask=self.multimask, feedback=self.feedback)
         asked = {"multimask": self.multimask, "feedback": self.feedback}
         most = getattr(model, "slots", 0) or self.protocol.clicks  # an EfficientSAM reads six points, as released
         can = dataclasses.replace(self.protocol, clicks=min(self.protocol.clicks, most))
-        return Contender(lambda sample: predict, pretrained.identity(model, params) | asked, can)
+        return Contender(lambda sample: predict, about | asked, can)
 
     def tables(self, numbers: Numbers) -> list[Table]:
         first = max(numbers.values(), key=len)  # who could be asked most
@@ -80,24 +106,10 @@ class Prompts(_Asked, WithMasks):
         return [Table(title, ["", *numbers], rows[end], note) for end, (title, note) in titles.items()]
 
     def show(self, sample: Sample, record: Record, predict: Any) -> tuple[np.ndarray, np.ndarray]:
-        asked: list[tuple[Any, Any]] = []
-
-        def watched(image: np.ndarray) -> Any:
-            reply = predict(image)
-
-            def answer(prompts: Any) -> Any:
-                found = reply(prompts)
-                asked.append((prompts, found))
-                return found
-
-            return answer
-
         short = dataclasses.replace(self.protocol, clicks=int(not self.protocol.box))
-        records = short.update(sample, watched)
-        position = [r.instance for r in records].index(record.instance)
-        prompt, answer = (things[position] for things in asked[0])
-        truth = overlay(sample.image, np.asarray(sample.masks[record.instance], bool))
-        return draw_prompt(truth, prompt), draw_prompt(overlay(sample.image, answer.best), prompt)
+        (answer,) = (a for a in before_after.ask(sample, short, predict) if a.instance == record.instance)
+        truth, found = (overlay(sample.image, mask) for mask in (answer.target, answer.mask))
+        return draw_prompt(truth, answer.prompt), draw_prompt(found, answer.prompt)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,14 +136,13 @@ class Instances(_Asked):
     def evaluation(self) -> InstanceMasks:
         return InstanceMasks(self.annotations, self.detections, self.choice, self.benchmark, self.per_image)
 
-    def open(self, text: str) -> Contender:
-        import sadist_jax
-        from sadist_jax import pretrained
+    def open(self, who: Weights) -> Contender:
+        from sadist_jax.predict.predictor import Predictor
 
-        model, params = sadist_jax.load(text)
-        predict = ask_predictor(sadist_jax.Predictor(model, params), multimask=InstanceMasks.multimask)
+        model, params, about = self.load(who)
+        predict = ask_predictor(Predictor(model, params), multimask=InstanceMasks.multimask)
         files = {"files": digest_of(self.annotations, self.detections)}
-        return Contender(lambda sample: predict, pretrained.identity(model, params) | files)
+        return Contender(lambda sample: predict, about | files)
 
     def show(self, sample: Sample, record: Any, predict: Any) -> tuple[np.ndarray, np.ndarray]:
         codes = [found.rle for found in self.evaluation().update(sample, predict)]
@@ -150,16 +161,13 @@ class Proposals(_Asked, WithMasks):
     def evaluation(self) -> ProposalRecall:
         return ProposalRecall(self.lvis)
 
-    def open(self, text: str) -> Contender:
-        import sadist_jax
-        from sadist_jax import pretrained
+    def open(self, who: Weights) -> Contender:
         from sadist_jax.predict.everything import MaskGenerator
 
-        model, params = sadist_jax.load(text)
-        grid = dataclasses.replace(self.grid, output_mode="coco_rle")
-        predict = MaskGenerator(model, params, grid).generate
-        asked = {"grid": grid.identity(), "lvis": digest_of(*[self.lvis] * bool(self.lvis))}
-        return Contender(lambda sample: predict, pretrained.identity(model, params) | asked)
+        model, params, about = self.load(who)
+        predict = MaskGenerator(model, params, self.grid, "coco_rle").generate
+        asked = {"grid": self.grid.identity(), "lvis": digest_of(*[self.lvis] * bool(self.lvis))}
+        return Contender(lambda sample: predict, about | asked)
 
     def show(self, sample: Sample, record: Any, predict: Any) -> tuple[np.ndarray, np.ndarray]:
         masks = [rle.decode(found["segmentation"]) for found in predict(sample.image)]
@@ -189,15 +197,13 @@ class Edges(_Asked):
     def evaluation(self) -> edges.Edges:
         return edges.Edges(self.thresholds, self.max_distance)
 
-    def open(self, text: str) -> Contender:
-        import sadist_jax
-        from sadist_jax import pretrained
+    def open(self, who: Weights) -> Contender:
         from sadist_jax.predict.edges import EdgeDetector
 
-        model, params = sadist_jax.load(text)
+        model, params, about = self.load(who)
         options = {"points_per_side": self.points_per_side, "box_nms_thresh": self.box_nms_thresh}
         predict = EdgeDetector(model, params, **options).detect
-        return Contender(lambda sample: predict, pretrained.identity(model, params) | options)
+        return Contender(lambda sample: predict, about | options)
 
     def show(self, sample: Sample, record: Any, predict: Any) -> tuple[np.ndarray, np.ndarray]:
         drawn = np.mean(np.asarray(sample.masks, np.float32), 0)

@@ -66,11 +66,11 @@ class Protocol(abc.ABC):
         """The `sadist_jax.evals.evaluation.Evaluation`."""
 
     @abc.abstractmethod
-    def contenders(self) -> dict[str, str]:
+    def contenders(self) -> Mapping[str, Any]:
         """Name in the table -> what `open` takes."""
 
     @abc.abstractmethod
-    def open(self, text: str) -> Contender:
+    def open(self, who: Any) -> Contender:
         """Load a checkpoint, or whatever is scored."""
 
     def tables(self, numbers: Numbers) -> list[Table]:

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     job.check()
     part = share(job.process, job.processes)
     names, reader = job.contenders(), job.source().open()
-    contenders = {name: job.open(text) for name, text in names.items()}
+    contenders = {name: job.open(who) for name, who in names.items()}
     scorings = {name: job.scoring(name, contender, reader) for name, contender in contenders.items()}
     for name, scoring in scorings.items():
         scoring.run(contenders[name].answer, *part, say)

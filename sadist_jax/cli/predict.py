@@ -4,6 +4,7 @@
     sadist predict photo.jpg --point 120,80 --point 30,40,0          and one on what is not the object
     sadist predict photo.jpg --box 20,30,200,180 --checkpoint runs/demo/student.safetensors
     sadist predict photo.jpg --box 20,30,200,180 --box 5,5,60,50     two objects
+    sadist predict photo.jpg --point 120,80 --checkpoint sam.pth --adapter runs/mine/adapter.safetensors
 
     sadist predict photo.jpg --everything --json-out photo.json      every object, by a grid of clicks
     sadist predict a.jpg b.jpg --everything --out found              NAME_overlay.png, NAME_mask.png, NAME.json
@@ -44,6 +45,8 @@ class Options:
     """logits of an earlier prediction, from --logits-out, to be refined (SAM only)"""
     checkpoint: str = "sam_mini"
     """weights: official .pth or .pt, .safetensors, or sam_mini, which comes with the package"""
+    adapter: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """file of adapters of these weights, such as a LoRA run leaves; repeated, they act together"""
     multimask: bool | None = None
     """True: the best of three masks; False: a single one; None: as trained: three for a lone click and always from
     EfficientSAM, whose single one is untrained"""
@@ -96,11 +99,12 @@ def answer_prompts(options: Options, files: Files) -> None:
     if len(prompts) > 1 and files.logits:
         raise BadInput("--logits-out is for one prompt, and there are several --box; leave it out")
 
-    import sadist_jax  # JAX, only once everything that needs no model is known to be right
+    from sadist_jax import adapters  # JAX, only once everything that needs no model is known to be right
     from sadist_jax.predict.overlay import draw_prompt, overlay
+    from sadist_jax.predict.predictor import Predictor
     from sadist_jax.predict.sa1b import prompted_record
 
-    predictor = sadist_jax.Predictor(*sadist_jax.load(options.checkpoint))
+    predictor = Predictor(*adapters.load_adapted(options.checkpoint, options.adapter))
     predictor.set_image(photo)
     predictions = predictor.predict_many(prompts, options.multimask)
     records = [prompted_record(q, p.best, p.ious.max()) for q, p in zip(prompts, predictions, strict=True)]
@@ -130,10 +134,10 @@ def find_everything(options: Options, files: Sequence[Files]) -> None:
     if len(bad) == len(options.photos):
         raise _left_out(bad, options.photos)
 
-    import sadist_jax
+    from sadist_jax import adapters
     from sadist_jax.predict.everything import MaskGenerator
 
-    generator = MaskGenerator(*sadist_jax.load(options.checkpoint), options.grid)
+    generator = MaskGenerator(*adapters.load_adapted(options.checkpoint, options.adapter), options.grid)
     for path, places in zip(options.photos, files, strict=True):
         if path in bad:
             continue

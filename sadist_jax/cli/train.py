@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
-from sadist_jax.errors import BadInput
 from sadist_jax.train import config
 
 if TYPE_CHECKING:
@@ -27,17 +26,16 @@ def main(argv: Sequence[str]) -> int:
         names = ", ".join(config.names()) or "(none)"
         print(f"usage: sadist train CONFIG [--dry-run] [options]\n\n{__doc__}\nconfigs: {names}")
         return 0 if argv else 2
-    run, module, path = config.make(argv[0])
+    run, module, path = config.make_run(argv[0])
     run, dry_run = override(run, module, path, argv[1:])
     if dry_run:
         print(summary(run))
         return 0
+    from sadist_jax.train import outcome
     from sadist_jax.train.loop import train
-    from sadist_jax.train.outcome import REPORT
-    from sadist_jax.train.start import PARAMS
 
     directory = train(run)
-    print(f"done: {directory / PARAMS} and {directory / REPORT}")
+    print("done: " + ", ".join(str(directory / name) for name in outcome.files(run)))
     return 0
 
 
@@ -47,8 +45,6 @@ def override(run: "Run", module: ModuleType, path: Path, argv: Sequence[str]) ->
 
     from sadist_jax.train.run import Run
 
-    if not isinstance(run, Run):
-        raise BadInput(f"config() of {path} returns {type(run).__name__}; it must return a sadist_jax.train.run.Run")
     arguments = dataclasses.make_dataclass(
         "Arguments",
         [("run", Annotated[Run, tyro.conf.arg(name="")], run), ("dry_run", bool, False)],

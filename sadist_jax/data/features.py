@@ -3,7 +3,7 @@
 A folder with `manifest.json` and shards `features-00003-of-00128-4f6a2c81.array_record`, where the last part is the
 beginning of the manifest's digest, so that shards of another cache are never taken for this one's. Shard s holds the
 samples s * per_shard ... of the source in its own order, one record each: the picture's signature, then bfloat16,
-little-endian, row-major, (h, w, c) as the manifest says; an empty record stands for a picture that could not be read.
+little-endian, row-major, of the manifest's shape; an empty record stands for a picture that could not be read.
 ArrayRecord's checksums find flipped bits, the signature a file that has become another picture.
 """
 
@@ -35,7 +35,7 @@ class Manifest:
     weights: digest of the teacher's weights (weights.digest).
     view: what the teacher saw of a sample, as JSON.
     data: digest of the source; samples: their number.
-    shape: (h, w, c) of a record.
+    shape: of a record, (h, w, c), or (4, h, w, c) of the four weak views.
     """
 
     teacher: str
@@ -43,7 +43,7 @@ class Manifest:
     view: str
     data: str
     samples: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     shards: int
     format: int = FORMAT
 
@@ -171,7 +171,7 @@ class WithFeaturesReader:
         return f"{self.source.digest()}-{self.manifest.digest}"
 
     def features(self, index: int) -> np.ndarray:
-        """(h, w, c) bfloat16. Raises Unreadable where the record is empty, BadInput where the shard is damaged."""
+        """bfloat16, of the manifest's shape. Raises Unreadable for an empty record, BadInput for a damaged shard."""
         return self._values(self._record(index)[1])
 
     def _record(self, index: int) -> tuple[Path, bytes]:

@@ -156,7 +156,7 @@ def frame_view(side: int) -> str:
     return f"whole image, longest side {side} px, padded"
 
 
-def features_of(sample: Sample, shape: tuple[int, int, int], view: str) -> np.ndarray:
+def features_of(sample: Sample, shape: tuple[int, ...], view: str) -> np.ndarray:
     """Raises BadInput where the sample brings no features, or others."""
     found = sample.features
     if found is None or (found.values.shape, found.view) != (shape, view):

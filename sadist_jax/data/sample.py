@@ -48,7 +48,7 @@ class Masks(Sequence):
 
 
 class Features(NamedTuple):
-    """values: (h, w, c). view: what the teacher saw, as the transform of its cache puts it."""
+    """values: (h, w, c), or several such maps. view: what the teacher saw, as the transform of its cache puts it."""
 
     values: np.ndarray
     view: str

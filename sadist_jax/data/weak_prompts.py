@@ -7,6 +7,7 @@ frame that the mask has; a prompt is a row of slots, as in models/prompts.py.
 import functools
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from scipy import ndimage
 from sadist_jax.codecs import outlines, polygons
 from sadist_jax.codecs.prompts import Prompt, box_of, check_box, check_points
 from sadist_jax.codecs.simplify import simplify
+from sadist_jax.data.names import first_five
 from sadist_jax.errors import BadInput
 
 EMPTY, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = -2, 0, 1, 2, 3  # labels, as in models/prompts.py
@@ -92,14 +94,33 @@ def of_image(path: str, name: str, hw: tuple[int, int]) -> list[Prompt]:
     Raises:
       BadInput: the file is missing or damaged, does not know the image, or has a prompt that is none.
     """
-    try:
-        stamp = os.stat(path).st_mtime_ns
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}); give a file of prompts") from None
-    prompts = _read(path, stamp).get(name)
+    prompts = _of_file(path).get(name)
     if not isinstance(prompts, list):
         raise BadInput(f"{path} has no list of prompts for {name}; make the file again, from these very images")
     return [_prompt(entry, hw, f"{path}: prompt {i} of {name}") for i, entry in enumerate(prompts)]
+
+
+def check_names(path: str, names: Sequence[str]) -> None:
+    """Raises BadInput, before anything has begun, where a file lacks images of those names, or has no prompt at all."""
+    known = _of_file(path)
+    if lacking := [name for name in names if name not in known]:
+        raise BadInput(
+            f"{path} has no prompts for {len(lacking)} of {len(names)} images: {first_five(lacking)}; make the file "
+            "again, from these very images"
+        )
+    if not any(known[name] for name in names):
+        raise BadInput(
+            f"{path} has no prompt for any image, so there is nothing to learn; `sadist label --form prompts` finds "
+            "more with a lower --grid.pred-iou-thresh and --grid.stability-score-thresh"
+        )
+
+
+def _of_file(path: str) -> dict[str, Any]:
+    try:
+        return _read(path, os.stat(path).st_mtime_ns)
+    except OSError as error:
+        remedy = "name the prompts.json in it" if os.path.isdir(path) else "give a file of prompts"
+        raise BadInput(f"{path} cannot be read ({error.strerror}); {remedy}") from None
 
 
 def from_prompt(prompt: Prompt) -> Slots:

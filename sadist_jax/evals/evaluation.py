@@ -7,6 +7,8 @@ numbers as one pass. Sums would not do for medians, bootstrap intervals or avera
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 R = TypeVar("R")
 
 
@@ -43,3 +45,8 @@ class Evaluation(Protocol):
 def merge(parts: Iterable[Sequence[R]]) -> tuple[R, ...]:
     """All records, in the order of the parts."""
     return tuple(record for part in parts for record in part)
+
+
+def evenly_spaced(count: int, limit: int | None) -> list[int]:
+    """At most `limit` of `count` indices, the first and the last among them."""
+    return np.linspace(0, count - 1, min(limit or count, count)).round().astype(int).tolist()

@@ -32,7 +32,6 @@ EVERYTHING: Mapping[str, Any] = MappingProxyType(
         "stability_score_thresh": 0.0,
         "box_nms_thresh": 0.9,
         "crop_n_layers": 0,
-        "output_mode": "coco_rle",
     }
 )
 
@@ -67,7 +66,7 @@ class ProposalRecall:
     Sizes are pixels of the masks; COCO's files give areas of their outlines, which differ a little.
 
     Example:
-      generator = MaskGenerator(model, params, Everything(**EVERYTHING))
+      generator = MaskGenerator(model, params, Everything(**EVERYTHING), "coco_rle")
       evaluation = ProposalRecall()
       records = merge(evaluation.update(sample, generator.generate) for sample in samples)
       evaluation.finish(records)["AR@1000"]

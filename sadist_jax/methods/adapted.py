@@ -92,7 +92,15 @@ class Adapted:
         return tree.partition(whole, moving | set(lora.names(whole)))
 
     def answer(self, params: Params, image: Array, batch: Batch) -> Answers:
-        """Mask 0 of every prompt of the batch in that view of its images: uint8 (B, S, S, 3)."""
+        """Mask 0 of every prompt of the batch in that view of its images: uint8 (B, S, S, 3).
+
+        Raises BadInput where S is not the model's.
+        """
+        if image.shape[1] != self.sam.image_size:
+            raise BadInput(
+                f"pictures have {image.shape[1]} pixels and the model takes {self.sam.image_size}; set "
+                f"data.transform.size to {self.sam.image_size}"
+            )
         return self.decode(params, self.sam.encode(params, image, batch["size"]), batch)
 
     def decode(self, params: Params, embedding: Float[Array, "b h w c"], batch: Batch) -> Answers:

@@ -1,7 +1,8 @@
 """SAM's three losses between the masks of an image and what they should be; the unit is the image, not the instance.
 
-Source: Zhang et al. 2024, arXiv:2312.03502 (WeSAM), sec. 3: 20 focal + dice + IoU. In its released code the focal loss
-is averaged over all pixels of all instances of an image, and dice has one fraction for all of them together.
+Source: Zhang et al. 2024, arXiv:2312.03502 (WeSAM): 20 focal + dice; its released code adds the error of the predicted
+IoU. There the focal loss is averaged over all pixels of all instances of an image, and dice has one fraction for all of
+them together. Its smoothing counts pixels of the mask logits here, a sixteenth of the frame's.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 What the teacher looks at (its view) is a choice that the EfficientSAM paper does not settle. `SamFeatures` sees the
 student's own crop; `FrameFeatures` the whole image at the teacher's native size, whose features are then cropped.
-`CachedFeatures` reads what `sadist features` made with either.
+`CachedFeatures` reads what `sadist features` made with either. `FlipFeatures` are for the anchor of `WeakLora`.
 """
 
 import dataclasses
@@ -102,6 +102,27 @@ class FrameFeatures:
         features = jnp.einsum("bgh,bhwd->bgwd", batch["rows"], features, precision="highest")
         features = jnp.einsum("bgw,bhwd->bhgd", batch["columns"], features, precision="highest")
         return _finish(features, self.normalise)
+
+
+@dataclasses.dataclass(frozen=True)
+class FlipFeatures:
+    """Embeddings of the whole image in each of its four weak views: what a cache keeps for the anchor of `WeakLora`.
+
+    Batch: frame uint8 (B, 4, S, S, 3), size (B, 2) of its content: see data.weak_frames.WeakViews.
+    """
+
+    encoder: VitDet | TinyVit
+
+    def table(self) -> Table:
+        return {"image_encoder": self.encoder.table()}
+
+    def features(self, frozen: Params, batch: Batch, grid: int) -> Float[Array, "b 4 h w d"]:
+        """What a cache keeps: the maps of the whole frame, as they are, one view after another."""
+
+        def view(frame: Array) -> Array:
+            return _encode(self.encoder, "neck", frozen, normalize(frame, batch["size"]))
+
+        return jnp.moveaxis(jax.lax.map(view, jnp.moveaxis(batch["frame"], 1, 0)), 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)

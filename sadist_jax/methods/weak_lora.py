@@ -21,9 +21,9 @@ with one instance has none.
 
 Ours, in both: pixels are those of the mask logits, and padding does not count (released: logits enlarged to the whole
 padded frame); images are normalised as SAM wants them (released: not at all); the mean over the images of a batch
-(released: the sum, with one image on a GPU). Where the paper is silent: InfoNCE by rows for the contrast (released:
-pooled), and the background as one more instance where an image has only one, as the author answers users whose
-contrast stays at 0.
+(released: the sum, with one image on a GPU). Ours, in the default: InfoNCE by rows for the contrast, as the name in the
+paper says; its equation was not to be had here, and all versions of the code are pooled; and the background as one more
+instance where an image has only one, as the author answers users whose contrast stays at 0.
 """
 
 import dataclasses
@@ -38,6 +38,7 @@ from sadist_jax.losses.weak import TEMPERATURE
 from sadist_jax.methods.adapted import Adapted, Answers, content_of, true_masks
 from sadist_jax.methods.mask_terms import MaskTerms, PerImage, averaged, dice_of_all, overlap
 from sadist_jax.methods.method import Aux, Tables, Terms
+from sadist_jax.nn.table import Leaf
 from sadist_jax.ops.pooling import mean_direction
 from sadist_jax.ops.resize import resize
 from sadist_jax.typing import Array, Batch, Bool, Float, Key, Params
@@ -51,13 +52,14 @@ class WeakLora:
 
     anchor_weight, contrast_weight: 0 leaves the term out; with both 0, self-training alone, which drifts.
     contrast: InfoNCE by 'rows', or the 'pooled' fraction of the released code; see losses/weak.py.
-    background: when the rest of the image is one more instance: where there is 'one' other, 'always', or 'never'.
+    background: when the rest of the image is one more instance: where there is 'one' other (with 'rows', one whose mask
+      covers a cell in both branches), 'always', or 'never'.
     teacher: 'shared': the student's own weights. 'average': an exponential average of them, whose every step keeps
       `decay`; it has no gradient, so the anchor and contrast terms take the student in its place.
 
     Parameters: model.* (what trains); frozen: model.* (the rest), anchor.* (the old values of those leaves of the model
     itself that train: start them from the same file, `Start(r"(?:model|anchor)\\.((?!.*lora).*)", FILE)`); extra:
-    average.* with the second teacher, which begins at the student's first weights by itself.
+    average.* with the second teacher, which begins at the student's first weights by itself, and `begun`.
     Batch: what data/weak_frames.py makes: image and strong uint8 (B, S, S, 3), instance bool (B, K), index, weight
     (B,), and the prompts of `Adapted`; anchor (B, h, w, c), if there, is the anchor's embedding of the weak view, kept
     from before; masks (B, K, S, S), if there, are scored and nothing else.
@@ -75,7 +77,11 @@ class WeakLora:
 
     @classmethod
     def released(cls, model: Adapted, **options: Any) -> "WeakLora":
-        """The released code's reading of the losses."""
+        """The losses of the released code at commit 5ac493f (August 2024).
+
+        The paper's own numbers are older: until July 2024 focal's entropy was averaged before it was modulated, and the
+        features were weighted by raw logits.
+        """
         return cls(model, **{"masks": MaskTerms.released(), "contrast": "pooled", "background": "never", **options})
 
     @classmethod
@@ -91,7 +97,7 @@ class WeakLora:
         return {
             "params": {"model": moving},
             "frozen": {"model": still} | ({"anchor": anchor} if anchor and self._anchored else {}),
-            "extra": {"average": moving} if self.teacher == "average" else {},
+            "extra": {"average": moving, "begun": Leaf((), role="buffer")} if self.teacher == "average" else {},
         }
 
     def loss(
@@ -106,7 +112,8 @@ class WeakLora:
         if self.teacher == "shared":
             teacher = regular = self.model.answer(live, batch["image"], batch)
         else:
-            slow = jax.tree.map(lambda new, old: jnp.where(step == 0, new, old), params["model"], extra["average"])
+            begun = extra["begun"] > 0
+            slow = jax.tree.map(lambda new, old: jnp.where(begun, old, new), params["model"], extra["average"])
             teacher = self.model.answer(tree.merge(jax.lax.stop_gradient(slow), frozen["model"]), batch["image"], batch)
             regular = student
         pseudo = jax.lax.stop_gradient(teacher.logits > 0)
@@ -130,9 +137,10 @@ class WeakLora:
             return extra
 
         def mix(old: Array, new: Array) -> Array:
-            return jnp.where(step == 0, new, self.decay * old + (1 - self.decay) * new)
+            return jnp.where(extra["begun"] > 0, self.decay * old + (1 - self.decay) * new, new)
 
-        return {"average": jax.tree.map(mix, extra["average"], params["model"])}
+        average = jax.tree.map(mix, extra["average"], params["model"])
+        return {"average": average, "begun": jnp.ones_like(extra["begun"])}
 
     @property
     def _anchored(self) -> bool:
@@ -161,8 +169,9 @@ class WeakLora:
     def _contrast(self, live: Answers, anchor: Answers, real: Bool[Array, "b k"], batch: Batch) -> PerImage:
         x, seen = self._features(live, real, batch)
         y, held = self._features(anchor, real, batch)
-        wanted = {"one": real.sum(1) == 1, "always": real.any(1), "never": jnp.zeros(len(real), bool)}[self.background]
-        where = jnp.concatenate([real, wanted[:, None]], 1)
+        told = real if self.contrast == "pooled" else real & (seen & held)[:, :-1]  # apart, by their features
+        wanted = {"one": told.sum(1) == 1, "always": real.any(1), "never": jnp.zeros(len(real), bool)}[self.background]
+        where = jnp.concatenate([told, wanted[:, None]], 1)
         if self.contrast == "pooled":
             return losses.instance_contrast_pooled(x, y, temperature=self.temperature, where=where[..., None])
         where = where & seen & held

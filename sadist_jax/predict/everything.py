@@ -7,7 +7,7 @@ passed the thresholds, a bit a pixel, and one whole mask (all that stay, where t
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 
 from sadist_jax.codecs import rle
 from sadist_jax.codecs.images import to_rgb
+from sadist_jax.errors import BadInput
 from sadist_jax.models.efficient_sam import EfficientSam
 from sadist_jax.models.sam import Sam
 from sadist_jax.ops import boxes
@@ -26,6 +27,7 @@ from sadist_jax.predict.small_regions import fill_holes, remove_islands
 from sadist_jax.typing import Array, Params
 
 STEP = 128  # crops are filled up to multiples of it, so that photos of many sizes share few programs
+OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]  # of the masks in records
 BUDGET = 2**28  # bytes of the packed masks of a chunk: for large photos fewer clicks are decoded at once
 
 
@@ -61,9 +63,17 @@ class MaskGenerator:
       []
     """
 
-    def __init__(self, model: Sam | EfficientSam, params: Params, options: Everything | None = None):
+    def __init__(
+        self,
+        model: Sam | EfficientSam,
+        params: Params,
+        options: Everything | None = None,
+        output_mode: OutputMode = "binary_mask",
+    ):
+        if output_mode not in get_args(OutputMode):
+            raise BadInput(f"output_mode is {output_mode!r}; it must be one of {', '.join(get_args(OutputMode))}")
         self.model, self.params = model, jax.device_put(params)
-        self.options = options or Everything()
+        self.options, self.output_mode = options or Everything(), output_mode
 
     def generate(self, image: np.ndarray) -> list[dict[str, Any]]:
         """Records of segment-anything for an image (H, W, 3) uint8, RGB; grey and RGBA are converted.
@@ -138,9 +148,9 @@ class MaskGenerator:
     def _record(self, found: Found, mask: np.ndarray) -> dict[str, Any]:
         (x0, y0, x1, y1), (left, top, right, bottom) = found.crop, map(int, found.box)
         segmentation: Any = mask
-        if self.options.output_mode != "binary_mask":
+        if self.output_mode != "binary_mask":
             segmentation = rle.encode(mask)
-        if self.options.output_mode == "coco_rle":
+        if self.output_mode == "coco_rle":
             segmentation = rle.compress(segmentation)
         return {
             "segmentation": segmentation,

@@ -6,13 +6,12 @@ Source: Kirillov et al. 2023, app. B, and segment-anything's utils/amg.py (`gene
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import tyro
 
 from sadist_jax.errors import BadInput
-
-OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,20 +38,16 @@ class Everything:
     """of crops of layer 1, as a share of the shorter side; half of it in each further layer"""
     crop_n_points_downscale_factor: int = 1
     """by which points_per_side shrinks from layer to layer"""
-    point_grids: Sequence[np.ndarray] | None = None
+    point_grids: Annotated[Sequence[np.ndarray] | None, tyro.conf.Suppress] = None
     """(n, 2) xy in 0..1 for each layer, instead of points_per_side; not on the command line"""
     min_mask_region_area: int = 0
     """pixels: smaller holes are filled, smaller islands removed; 0: none"""
-    output_mode: OutputMode = "binary_mask"
-    """of the records' masks"""
 
     def __post_init__(self):
         if self.points_per_batch < 1 or self.crop_n_layers < 0 or self.crop_n_points_downscale_factor < 1:
             raise BadInput(
                 "points_per_batch and crop_n_points_downscale_factor must be 1 or more, crop_n_layers not negative"
             )
-        if self.output_mode not in get_args(OutputMode):
-            raise BadInput(f"output_mode is {self.output_mode!r}; it must be one of {', '.join(get_args(OutputMode))}")
         if not 0 <= self.crop_overlap_ratio < 1 or self.min_mask_region_area < 0:
             raise BadInput("crop_overlap_ratio must be 0 or more and below 1, min_mask_region_area not negative")
         for layer, grid in enumerate(self.grids()):
@@ -61,8 +56,8 @@ class Everything:
                 raise BadInput(f"the points of layer {layer} must be (n, 2) xy between 0 and 1, at least one of them")
 
     def identity(self) -> dict[str, Any]:
-        """The options that the masks depend on: not how many clicks are decoded at once, nor how a mask is written."""
-        kept = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("points_per_batch", "output_mode")}
+        """The options that the masks depend on: not how many clicks are decoded at once."""
+        kept = {k: v for k, v in dataclasses.asdict(self).items() if k != "points_per_batch"}
         return kept | ({} if self.point_grids is None else {"point_grids": [grid.tolist() for grid in self.grids()]})
 
     def grids(self) -> list[np.ndarray]:

@@ -22,12 +22,14 @@ from sadist_jax.data.names import first_five, printable, stem
 from sadist_jax.data.quarantine import Quarantine
 from sadist_jax.data.sample import Reader, Unreadable
 from sadist_jax.errors import BadInput
+from sadist_jax.predict.automatic_prompts import prompts_of
 from sadist_jax.predict.sa1b import annotation_file, described, label_map
 from sadist_jax.weights.files import replacing, write_once
 
-Form = Literal["sa1b", "coco", "maps"]
-JOB, QUARANTINE, MERGED = ".job.json", "quarantine.jsonl", "instances.json"
-PARTS = "pictures"  # folder of the parts of a COCO file
+Form = Literal["sa1b", "coco", "maps", "prompts"]
+JOB, QUARANTINE = ".job.json", "quarantine.jsonl"
+MERGED = {"coco": "instances.json", "prompts": "prompts.json"}  # one file of all pictures
+PARTS = "pictures"  # folder of its parts
 OBJECT = {"id": 1, "name": "object"}  # the category of masks that have none
 Records = Sequence[Mapping[str, Any]]
 Generate = Callable[[int, np.ndarray], Records]  # index, uint8 RGB (H, W, 3) -> records
@@ -39,7 +41,8 @@ class Labelling:
 
     reader: the pictures; of a COCO file, its ids and all else that it says of an image go into the labels.
     form: 'sa1b': NAME.json for each picture; 'maps': NAME.png, 16 bits, i for the i-th mask; 'coco': one
-      instances.json, put together when all pictures are done.
+      instances.json, put together when all pictures are done; 'prompts': one prompts.json likewise, of records of
+      everything mode, for data/weak_frames.py.
     about: what the labels depend on beside the pictures: weights, options. Plain values.
     max_bad_fraction: of the pictures that may be unreadable.
     categories: of records that are annotations of a COCO file: their id, category_id, iscrowd and bbox stay. None:
@@ -57,7 +60,7 @@ class Labelling:
         """What a picture's masks are written to."""
         name = PurePosixPath(self.reader.name(index))
         ending, folder = (".png" if self.form == "maps" else ".json"), self.folder
-        return (folder / PARTS if self.form == "coco" else folder) / name.with_suffix(ending)
+        return (folder / PARTS if self.form in MERGED else folder) / name.with_suffix(ending)
 
     def run(
         self, generate: Generate, process: int = 0, processes: int = 1, say: Callable[[str], None] = print
@@ -90,8 +93,8 @@ class Labelling:
             pace = (time.monotonic() - begin) / number
             remaining, name = _clock(pace * (len(left) - number)), printable(self.reader.name(index))
             say(f"{number}/{len(left)}  {name}: {len(records)} masks  {remaining} left")
-        if self.form == "coco":
-            self._merge(say)
+        if self.form in MERGED:
+            self._merge(self.folder / MERGED[self.form], say)
         return counts
 
     def _agree(self) -> None:
@@ -126,7 +129,7 @@ class Labelling:
 
     def _there(self) -> Path | None:
         """A file that the job would write, when there is one."""
-        merged = [self.folder / MERGED] if self.form == "coco" else []
+        merged = [self.folder / MERGED[self.form]] if self.form in MERGED else []
         files = (*merged, *(self.file(i) for i in range(len(self.reader))))
         return next((path for path in files if path.exists()), None)
 
@@ -145,6 +148,8 @@ class Labelling:
             picture = io.BytesIO()
             Image.fromarray(label_map(hw, records)).save(picture, "png")
             return picture.getvalue()
+        if self.form == "prompts":
+            return json.dumps(prompts_of(records)).encode()
         return json.dumps(annotation_file(self._image(index, hw), records)).encode()
 
     def _image(self, index: int, hw: tuple[int, int]) -> dict[str, Any]:
@@ -154,19 +159,28 @@ class Labelling:
         row = self.reader.row(index)
         return {"image_id": row.pop("id"), **row}
 
-    def _merge(self, say: Callable[[str], None]) -> None:
+    def _merge(self, merged: Path, say: Callable[[str], None]) -> None:
         """Put the parts of all pictures together, once they are there; every process that sees so writes the same."""
         bad = self._bad()
-        parts = [self.file(i) for i in range(len(self.reader)) if self.reader.name(i) not in bad]
+        kept = [i for i in range(len(self.reader)) if self.reader.name(i) not in bad]
+        parts = [self.file(i) for i in kept]
         if missing := [path for path in parts if not path.exists()]:
-            say(f"{MERGED} is written when all pictures are done; {len(missing)} are missing")
+            say(f"{merged.name} is written when all pictures are done; {len(missing)} are missing")
             return
+        contents = [_read(path) for path in parts]
+        if self.form == "prompts":
+            whole = dict(zip(map(self.reader.name, kept), contents, strict=True))
+            count = f"{sum(map(len, contents))} prompts"
+        else:
+            whole = self._coco(contents)
+            count = f"{len(whole['annotations'])} masks"
+        _write(merged, json.dumps(whole).encode())
+        say(f"{printable(str(merged))}: {len(parts)} pictures, {count}")
+
+    def _coco(self, contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """One COCO file of those of all pictures."""
         images, annotations = [], []
-        for path in parts:
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise BadInput(f"{path} is damaged ({error}); delete it and run the same again") from None
+        for content in contents:
             images.append({("id" if key == "image_id" else key): x for key, x in content["image"].items()})
             for annotation in content["annotations"]:
                 annotation["image_id"] = content["image"]["image_id"]
@@ -174,15 +188,20 @@ class Labelling:
         if self.categories is None:
             annotations = [{**annotation, "id": i} for i, annotation in enumerate(annotations, 1)]
         categories = [OBJECT] if self.categories is None else list(self.categories)
-        whole = {"images": images, "annotations": annotations, "categories": categories}
-        _write(self.folder / MERGED, json.dumps(whole).encode())
-        say(f"{printable(str(self.folder / MERGED))}: {len(images)} pictures, {len(annotations)} masks")
+        return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def _as_object(annotation: Mapping[str, Any]) -> dict[str, Any]:
     """A record of everything mode as COCO has annotations; COCO's boxes are a pixel wider than SAM's."""
     box = rle.bbox(annotation["segmentation"])
     return {**annotation, "category_id": OBJECT["id"], "iscrowd": 0, "bbox": box}
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is damaged ({error}); delete it and run the same again") from None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,9 +9,12 @@ import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from sadist_jax.errors import BadInput
+
+if TYPE_CHECKING:
+    from sadist_jax.train.run import Run
 
 _ROOT = Path(__file__).parents[1]
 SHIPPED = (_ROOT / "configs", _ROOT.parent / "configs")  # in the wheel, in a checkout
@@ -27,6 +30,16 @@ def make(name: str) -> tuple[Any, ModuleType, Path]:
         forms = "".join(f":{{{','.join(known)}}}" for known in accepted)
         raise BadInput(f"there is no {name}; {path} is named {path.stem}{f' or {path.stem}{forms}' if forms else ''}")
     return module.config(*values), module, path
+
+
+def make_run(name: str) -> tuple["Run", ModuleType, Path]:
+    """As `make`. Raises BadInput where `config` returns something else than a run."""
+    from sadist_jax.train.run import Run  # JAX, which listing the configs can do without
+
+    run, module, path = make(name)
+    if not isinstance(run, Run):
+        raise BadInput(f"config() of {path} returns {type(run).__name__}; it must return a sadist_jax.train.run.Run")
+    return run, module, path
 
 
 def choices(module: ModuleType) -> list[tuple[str, ...]]:

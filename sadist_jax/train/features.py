@@ -1,8 +1,8 @@
-"""Compute a teacher's features once: what a run's teacher would see of each sample, in shards on disk.
+"""Compute a teacher's features once: what a run's teacher, or its anchor, would see of each sample, in shards on disk.
 
 A ViT-H at 1024 px is 99.5 % of an online step of SAMI-Ti (5961 of 5988 GFLOP, a formula); cached, a step costs 26.8
 GFLOP, 224 times less. An image takes 2 h w c bytes: 100 KB for 14 x 14 x 256, 2.1 MB for the whole image's 64 x 64 x
-256; a run that makes n samples a second reads n times that.
+256, and four times that for the four weak views of WeSAM; a run that makes n samples a second reads n times that.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_dtypes
@@ -23,8 +23,10 @@ from sadist_jax import pretrained, tree
 from sadist_jax.data.features import MANIFEST, Manifest, check_shard, differences, read_manifest, signature
 from sadist_jax.data.sami_views import FixedCrops, FrameCrops
 from sadist_jax.data.sample import Reader, Row, Unreadable
+from sadist_jax.data.weak_frames import WeakFrames, WeakViews
 from sadist_jax.errors import BadInput
-from sadist_jax.methods.teacher import FrameFeatures, SamFeatures
+from sadist_jax.methods.teacher import FlipFeatures, FrameFeatures, SamFeatures
+from sadist_jax.methods.weak_lora import WeakLora
 from sadist_jax.nn import table as leaves
 from sadist_jax.parallel import mesh as meshes
 from sadist_jax.parallel.mesh import MeshSpec
@@ -37,6 +39,19 @@ PER_SHARD = 1024  # samples; 100 MB or 2.1 GB
 STALE = 3600  # seconds after which nobody writes a partial file any more
 
 
+class Kept(NamedTuple):
+    """What can be kept of a run.
+
+    teacher: whose features. transform: how it sees a sample. place: what the names of its leaves in the run begin with.
+    grid: the student's tokens along a side.
+    """
+
+    teacher: SamFeatures | FrameFeatures | FlipFeatures
+    transform: FixedCrops | FrameCrops | WeakViews
+    place: str
+    grid: int
+
+
 def write(
     run: Run, folder: Path, *, batch: int = 8, shards: int = 0, process: int = 0, processes: int = 1,
     say: Callable[[str], None] = print,
@@ -44,7 +59,8 @@ def write(
     """Compute the features of a run's data; shards that are there already are left alone.
 
     Args:
-      run: its method has a teacher of SAM features, its transform a view that does not depend on chance.
+      run: its method has a teacher of SAM features, and its transform a view that does not depend on chance; or it is
+        WeakLora on WeakFrames, whose anchor has four views.
       folder: the cache.
       batch: samples at a time, a multiple of the number of devices.
       shards: 0: as many as are in the folder; in a new one, one for every PER_SHARD samples.
@@ -53,27 +69,25 @@ def write(
       BadInput: the run's crops are random or do not fit its teacher, its teacher's weights come from no file, the
         folder holds other features, or more pictures than the run's max_bad_fraction cannot be read.
     """
-    teacher, transform = _checked(run)
-    table, whole = {"teacher": teacher.table()}, tree.merge(*run.method.table().values())
+    kept = kept_of(run)
+    table, whole = {kept.place: kept.teacher.table()}, tree.merge(*run.method.table().values())
     values = start.overlay(run.starts, whole, tree.flatten(table).keys())
     if missing := tree.flatten(table).keys() - values:
         raise BadInput(f"no start of {run.name} gives the teacher's weights ({min(missing)} and others); add one")
     reader = run.data.source.open()
-    grid = run.method.grid
-    shape = _shape(teacher, transform, grid)
     wanted = Manifest(
-        teacher=pretrained.as_text(teacher),
+        teacher=pretrained.as_text(kept.teacher),
         weights=digest(values),
-        view=transform.view(),
+        view=kept.transform.view(),
         data=reader.digest(),
         samples=len(reader),
-        shape=shape,
+        shape=_shape(kept),
         shards=shards or _shards_of(folder) or max(1, -(-len(reader) // PER_SHARD)),
     )
     if not len(wanted.part(wanted.shards - 1)):
         raise BadInput(f"--shards {wanted.shards} leaves some without any of the {len(reader)} samples; name fewer")
     manifest = _agree(folder, wanted)
-    compute = _computer(teacher, table, values, grid, batch)
+    compute = _computer(kept, table, values, batch)
     _write_share(folder, manifest, range(process, manifest.shards, processes), run, reader, compute, batch, say)
     return manifest
 
@@ -92,7 +106,7 @@ def _write_share(
         for left in folder.glob(f".{path.name}.*"):  # by a process that was killed; a live one writes all the time
             if time.time() - left.stat().st_mtime > STALE:
                 left.unlink(missing_ok=True)
-        bad = _write_shard(path, reader, run.data.transform, manifest.part(shard), compute, batch)
+        bad = _write_shard(path, reader, kept_of(run).transform, manifest.part(shard), compute, batch)
         total += len(bad)
         if total > allowed * len(reader):
             path.unlink()
@@ -104,17 +118,20 @@ def _write_share(
         say(f"{path.name}: {len(manifest.part(shard))} samples{left_out}")
 
 
-def _checked(run: Run) -> tuple[SamFeatures | FrameFeatures, FixedCrops | FrameCrops]:
-    """(teacher, transform), which must fit each other."""
+def kept_of(run: Run) -> Kept:
+    """Raises BadInput where nothing of the run can be kept."""
     teacher, transform = getattr(run.method, "teacher", None), run.data.transform
     for seen, crops in ((FrameFeatures, FrameCrops), (SamFeatures, FixedCrops)):
         if isinstance(teacher, seen) and isinstance(transform, crops):
             _check_sizes(run, teacher.encoder, transform)
-            return teacher, transform
+            return Kept(teacher, transform, "teacher", run.method.grid)
+    if isinstance(run.method, WeakLora) and isinstance(transform, WeakFrames):
+        encoder, views = run.method.model.sam.image_encoder, WeakViews(transform.size)
+        return Kept(FlipFeatures(encoder), views, "model", views.size // encoder.patch)
     raise BadInput(
         f"{run.name} has {type(teacher).__name__} as teacher and {type(transform).__name__} as crops; a cache holds "
-        "FrameFeatures of FrameCrops (the teacher sees the whole image), or SamFeatures of FixedCrops (always the same "
-        "crop)"
+        "FrameFeatures of FrameCrops (the teacher sees the whole image), SamFeatures of FixedCrops (always the same "
+        "crop), or what the anchor of WeakLora makes of WeakFrames"
     )
 
 
@@ -142,28 +159,27 @@ def _agree(folder: Path, wanted: Manifest) -> Manifest:
     return found
 
 
-def _shape(teacher: SamFeatures | FrameFeatures, transform: Any, grid: int) -> tuple[int, int, int]:
-    rows = {name: np.asarray(value)[None] for name, value in transform.filler().items()}
-    params = leaves.abstract(teacher.table())
-    _, h, w, c = jax.eval_shape(lambda p, rows: teacher.features(p, rows, grid), params, rows).shape
-    return h, w, c
+def _shape(kept: Kept) -> tuple[int, ...]:
+    rows = {name: np.asarray(value)[None] for name, value in kept.transform.filler().items()}
+    params = leaves.abstract(kept.teacher.table())
+    return jax.eval_shape(lambda p, rows: kept.teacher.features(p, rows, kept.grid), params, rows).shape[1:]
 
 
 def _computer(
-    teacher: SamFeatures | FrameFeatures, table: leaves.Table, values: dict[str, np.ndarray], grid: int, batch: int
+    kept: Kept, table: leaves.Table, values: dict[str, np.ndarray], batch: int
 ) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """Function of a batch on this process's devices -> (batch, h, w, c) bfloat16."""
+    """Function of a batch on this process's devices -> (batch, *shape of a record) bfloat16."""
     mesh = meshes.make(MeshSpec(), jax.local_devices())
     if batch % mesh.size:
         raise BadInput(f"--batch {batch} does not fit {mesh.size} devices; make it a multiple of {mesh.size}")
     everywhere = NamedSharding(mesh, PartitionSpec())
     shardings = tree.map_named(lambda _, leaf: everywhere, table)
-    params = state.fill(table, values, jax.random.key(0), shardings)["teacher"]
+    params = state.fill(table, values, jax.random.key(0), shardings)[kept.place]
     rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
     @jax.jit
     def features(params, batch):
-        return teacher.features(params, batch, grid).astype(ml_dtypes.bfloat16)
+        return kept.teacher.features(params, batch, kept.grid).astype(ml_dtypes.bfloat16)
 
     return lambda batch: np.asarray(features(params, jax.device_put(batch, rows)))
 

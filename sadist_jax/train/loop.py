@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sadist_jax import tree
+from sadist_jax.data.names import first_five
 from sadist_jax.errors import BadInput
 from sadist_jax.parallel import hosts
 from sadist_jax.train import optim, outcome, plan, start
@@ -101,6 +102,13 @@ def _make_directory(run: Run) -> Path:
 def _frozen(run: Run, job: Plan) -> tuple[Params, str]:
     """What never moves, and a digest of what of it was not drawn here: a resumed run must find the same."""
     values = start.overlay(run.starts, job.layout.all(), tree.flatten(job.layout.frozen).keys())
+    held = {name for name, leaf in tree.flatten(run.method.table()["frozen"]).items() if leaf.role == "weight"}
+    drawn = sorted(held - values.keys())
+    if drawn and held & values.keys():  # nothing from a file may be meant, as in a test; a part of it never is
+        raise BadInput(
+            f"{len(drawn)} weights that never move come from no start, and would be random: {first_five(drawn)}; let "
+            "starts cover them"
+        )
     return job.create_frozen(values), digest({**states.brought(job.layout.frozen), **values})
 
 

@@ -108,6 +108,8 @@ def stream(
 ) -> tuple[dict[str, Any], Callable[[int], Generator[Any, None, None]]]:
     """(identity of the run's samples, function of the first step -> this host's batches). Opens the source."""
     data, reader = run.data, run.data.source.open()
+    if check := getattr(data.transform, "check", None):  # what would else stop a run hours later
+        check(reader)
     identity = pipeline.fingerprint(reader, seed=run.seed, global_batch=run.global_batch, shuffle=data.shuffle)
     name = "quarantine.jsonl" if host == 0 else f"quarantine-{host}.jsonl"
     quarantine = Quarantine(str(run.directory / name), data.max_bad_fraction)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sadist_jax import tree
+from sadist_jax import pretrained, tree
 from sadist_jax.errors import BadInput
 from sadist_jax.nn import table as leaves
 from sadist_jax.nn.table import Leaf, Table
@@ -24,12 +24,18 @@ class Start:
 
     A leaf is called `prefix` + its name in the source, or `prefix` + what the first group of `target` matched:
     `Start(r"teacher\\.(.*)", "sam_vit_h.pth")` reads teacher.mask_decoder.x from mask_decoder.x. `source` is a file of
-    weights (.pth, .pt, .safetensors) or the directory of a run. Of several starts that match a leaf the last counts.
+    weights (.pth, .pt, .safetensors), "sam_mini", or the directory of a run. Of several starts that match a leaf the
+    last counts.
     """
 
     target: str
     source: str
     prefix: str = ""
+
+    @classmethod
+    def base(cls, source: str) -> "Start":
+        """Of a method with an `Adapted` model: all leaves but the adapters, and those of the anchor, if it has any."""
+        return cls(r"(?:model|anchor)\.((?!.*\.lora\.).*)", source)
 
 
 class Source(NamedTuple):
@@ -45,6 +51,8 @@ def read(path: str) -> Source:
     Raises:
       BadInput: there is no such file or run, or it cannot be read.
     """
+    if not Path(path).exists() and (shipped := pretrained.SHIPPED / f"{path}.safetensors").exists():
+        path = str(shipped)
     if Path(path).is_dir():
         exported = Path(path, PARAMS)
         if not exported.exists():

@@ -63,13 +63,6 @@ def test_scores_and_differences_of_a_set():
     assert "| 3 clicks | 0.333 |" in text
 
 
-@pytest.mark.parametrize(
-    ("limit", "expected"), [(None, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4]), (3, [0, 2, 4]), (1, [0])]
-)
-def test_a_limit_spaces_the_images_evenly(limit, expected):
-    assert card.evenly_spaced(5, limit) == expected
-
-
 def test_a_set_without_objects_has_no_scores():
     class Empty(Toy):
         def __getitem__(self, i):

@@ -1,7 +1,6 @@
 """Every public config: says what it must say, builds, names leaves that exist, and its step traces with all shapes."""
 
 import ast
-import itertools
 from pathlib import Path
 
 import jax
@@ -15,9 +14,18 @@ from sadist_jax.train import optim, state
 from sadist_jax.train.config import choices, load, make
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("[!_]*.py"))
-NAMES = [
-    ":".join((str(path), *values)) for path in CONFIGS for values in itertools.product(*choices(load(path)))
-]  # with every value that its `config` takes
+
+
+def names(path):
+    """A config with every value that its `config` takes, one changed at a time."""
+    known = choices(load(path))
+    first = tuple(values[0] for values in known)
+    changed = [(*first[:i], value, *first[i + 1 :]) for i, values in enumerate(known) for value in values]
+    return [":".join((str(path), *values)) for values in dict.fromkeys([first, *changed])]
+
+
+RUNS = {name: make(name)[0] for path in CONFIGS for name in names(path)}
+STEPS = {repr((run.method, run.data.transform)): name for name, run in RUNS.items()}  # many sets share theirs
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -28,9 +36,9 @@ def test_says_what_it_must(path):
     assert [word for word in ("Paper:", "Command:", "sadist train", "Hardware", "umber") if word not in doc] == []
 
 
-@pytest.mark.parametrize("name", NAMES, ids=lambda name: name.rpartition("/")[2])
+@pytest.mark.parametrize("name", RUNS, ids=lambda name: name.rpartition("/")[2])
 def test_names_leaves_that_exist(name):
-    run, _, _ = make(name)
+    run = RUNS[name]
     layout = state.arrange(run.method, run.freeze)
     every = tree.flatten(layout.all())
     for start in run.starts:
@@ -38,9 +46,9 @@ def test_names_leaves_that_exist(name):
     optim.build(run.optim, run.steps, leaves.abstract(layout.params))  # raises where a pattern matches nothing
 
 
-@pytest.mark.parametrize("name", NAMES, ids=lambda name: name.rpartition("/")[2])
+@pytest.mark.parametrize("name", STEPS.values(), ids=lambda name: name.rpartition("/")[2])
 def test_step_traces_at_full_size(name):
-    run, _, _ = make(name)
+    run = RUNS[name]
     rows = [run.data.transform.filler()] * 2
     batch = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
     batch |= {"index": np.arange(2), "weight": np.ones(2, np.float32)}

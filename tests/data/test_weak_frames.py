@@ -10,7 +10,7 @@ from sadist_jax.data import weak_frames
 from sadist_jax.data.order import generator
 from sadist_jax.data.sample import Sample, unlabelled
 from sadist_jax.data.weak_frames import WeakFrames
-from sadist_jax.data.weak_prompts import EMPTY, coarse_box, coarse_mask
+from sadist_jax.data.weak_prompts import BOTTOM_RIGHT, EMPTY, TOP_LEFT, coarse_box, coarse_mask
 from sadist_jax.errors import BadInput
 from tests.data.made import flat, noise, rectangle
 
@@ -35,7 +35,7 @@ KINDS = ["box", "point", "coarse", "coarse_box"]
 @pytest.mark.parametrize("prompt", KINDS)
 def test_a_row_has_the_shapes_of_the_contract(prompt):
     frames = WeakFrames(size=40, instances=3, prompt=prompt)
-    slots = {"box": 2, "point": 10, "coarse": 1, "coarse_box": 2}[prompt]
+    slots = {"box": 2, "point": 10, "coarse": 2, "coarse_box": 2}[prompt]
     expected = {
         "image": ((40, 40, 3), np.uint8),
         "strong": ((40, 40, 3), np.uint8),
@@ -43,7 +43,6 @@ def test_a_row_has_the_shapes_of_the_contract(prompt):
         "view": ((), np.int32),
         "points": ((3, slots, 2), np.float32),
         "labels": ((3, slots), np.int32),
-        "box": ((3, 4), np.float32),
         "masks": ((3, 40, 40), np.uint8),
         "instance": ((3,), bool),
         "weight": ((), np.float32),
@@ -71,7 +70,6 @@ def test_everything_is_in_the_same_view():
         np.testing.assert_array_equal(row["masks"][0, :40], mask)
         rows, cols = np.nonzero(mask)
         box = [cols.min(), rows.min(), cols.max(), rows.max()]
-        assert row["box"][0].tolist() == box
         assert row["points"][0].ravel().tolist() == box
         assert not row["image"][40:].any()
         assert not row["strong"][40:].any()
@@ -112,10 +110,23 @@ def test_points_lie_in_the_object_and_in_the_rest_of_the_content():
             assert row["labels"][k].tolist() == [1] * 5 + [0] * 5
 
 
+class Reading(list):
+    def name(self, index):
+        return self[index].name
+
+
+def test_pictures_without_masks_are_refused_before_the_run():
+    without = Reading(unlabelled(noise(8, 8), f"{i}.png") for i in range(40))
+    with pytest.raises(BadInput, match=r"none of 16 pictures has a mask to take a point from \(0.png, ...\)"):
+        WeakFrames(80, prompt="point").check(without)
+    WeakFrames(80).check(Reading([*without[:20], sample([SHAPE])]))  # the last one is looked at
+
+
 def test_coarse_prompts_are_those_of_the_mask_in_the_frame():
     coarse = WeakFrames(size=80, instances=1, prompt="coarse")(sample([SHAPE]), generator(0, 1))
     np.testing.assert_array_equal(coarse["coarse"][0, :40], coarse_mask(coarse["masks"][0, :40] > 0))
-    assert coarse["labels"].tolist() == [[EMPTY]]
+    assert coarse["points"][0].ravel().tolist() == coarse_box(coarse["masks"][0, :40] > 0).tolist()
+    assert coarse["labels"].tolist() == [[TOP_LEFT, BOTTOM_RIGHT]]
     assert (coarse["coarse"] != coarse["masks"]).any()
     box = WeakFrames(size=80, instances=1, prompt="coarse_box")(sample([SHAPE]), generator(0, 1))
     assert box["points"][0].ravel().tolist() == coarse_box(box["masks"][0, :40] > 0).tolist()
@@ -126,7 +137,7 @@ def test_more_instances_than_rows_are_drawn_without_repetition_and_evenly():
     for position in range(300):
         row = WeakFrames(size=80, instances=2)(sample(boxes(6)), generator(0, position))
         first = {1: 79, 3: 79}.get(int(row["view"]), 0)  # x of the picture's first column
-        columns = [int(np.abs(box[[0, 2]] - first).min()) // 8 for box in row["box"]]
+        columns = [int(np.abs(box[[0, 2]] - first).min()) // 8 for box in row["points"].reshape(-1, 4)]
         assert len(set(columns)) == 2
         seen[columns] += 1
     assert seen.min() > 60  # 100 expected, standard deviation 8
@@ -190,11 +201,9 @@ def test_automatic_prompts_are_those_of_the_file_in_the_view(tmp_path):
         y = [39 - 13, 39 - 4] if down else [4, 13]
         expected = scale_points(np.array([[x[0], y[0]], [x[1], y[1]]]), HW, (20, 40))
         np.testing.assert_array_equal(row["points"][k, :2], expected)
-        np.testing.assert_array_equal(row["box"][k], expected.ravel())
         click = [(79 - 70) / 2 if across else 35, (39 - 30) / 2 if down else 15]
         assert row["points"][1 - k, 2].tolist() == click
         assert row["labels"][1 - k, :5].tolist() == [EMPTY, EMPTY, 1, 0, EMPTY]
-        assert row["box"][1 - k].tolist() == click * 2  # of the points of the object
 
 
 def test_more_automatic_prompts_than_rows_and_none(tmp_path):

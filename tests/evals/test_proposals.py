@@ -191,7 +191,7 @@ def test_everything_mode_takes_sams_options():
     """App. D: a grid of 64 x 64 points, NMS at 0.9, nothing filtered, no crops."""
     options = Everything(**EVERYTHING)
     assert len(options.grids()[0]) == 4096
-    assert (options.box_nms_thresh, options.crop_n_layers, options.output_mode) == (0.9, 0, "coco_rle")
+    assert (options.box_nms_thresh, options.crop_n_layers) == (0.9, 0)
     assert (options.pred_iou_thresh, options.stability_score_thresh) == (0, 0)
 
 

@@ -1,47 +1,92 @@
 """What WeSAM computes, by hand: the model is a stand-in whose answers are its parameters (tests/methods/told.py)."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sadist_jax import tree
-from sadist_jax.errors import BadInput
-from sadist_jax.methods.adapted import COARSE_LOGIT, Adapted
 from sadist_jax.methods.mask_terms import MaskTerms
 from sadist_jax.methods.weak_lora import WeakLora
-from sadist_jax.models.sam import Sam
-from sadist_jax.nn import table as leaves
 from tests.methods import told
 from tests.methods.told import Told, answers, batch, loss
 
 LIVE, ANCHOR = answers(0), answers(1)
 WEAK, STRONG = 0, 1
+TERMS = ("focal", "dice", "iou", "anchor", "contrast")
 
 
-def reference(live, anchor, *, released, student=STRONG, regular=WEAK):
-    """All terms of the mean over two images of three instances, as the paper means them or as the release has them."""
+def reference(live, anchor, rows=None, *, released, student=STRONG, regular=WEAK):
+    """All terms of a batch, as the paper means them or as the release has them, image by image and in float64."""
     live, anchor = ({n: np.asarray(v, np.float64) for n, v in tree["told"].items()} for tree in (live, anchor))
-    found = {name: [] for name in ("focal", "dice", "iou", "anchor", "contrast")}
-    for b in range(2):
-        s, t, r = (live["logits"][view, b] for view in (student, WEAK, regular))
-        pseudo, old = t > 0, anchor["logits"][WEAK, b] > 0
-        count = len(s)
-        found["focal"].append(told.focal(s, pseudo, alpha=count if released else 0.8))
-        found["dice"].append(told.dice(s, pseudo, smooth=count if released else 1))
-        true = [told.iou(s[k] > (0.5 if released else 0), pseudo[k]) for k in range(count)]
-        found["iou"].append(np.mean((live["iou"][student, b] - true) ** 2))
-        found["anchor"].append(0.5 * told.dice(s, old, 1) + 0.5 * told.dice(r, old, 1))
-        x = told.features(live["features"][regular, b], told.cells(r))
-        y = told.features(anchor["features"][WEAK, b], told.cells(anchor["logits"][WEAK, b]))
-        scores = np.exp(told.similarity(x, y))
-        if released:
-            found["contrast"].append(-np.log(np.trace(scores) / scores.sum()))
-        else:
-            found["contrast"].append(np.mean(-np.log(np.diag(scores) / scores.sum(1))))
-    return {name: np.mean(values) for name, values in found.items()}
+    rows = batch() if rows is None else rows
+    found = []
+    for b in np.flatnonzero(rows["weight"] * rows["instance"].any(1)):
+        real = rows["instance"][b]
+        (h, w), (cells_h, cells_w) = (-(-rows["size"][b] // (told.SIDE // side)) for side in (told.LOGITS, told.GRID))
+        s, t, r = (live["logits"][view, b, real] for view in (student, WEAK, regular))
+        old = anchor["logits"][WEAK, b, real]
+        content = np.arange(told.GRID)[:, None] < cells_h, np.arange(told.GRID) < cells_w
+        features = [
+            (live["features"][regular, b], told.cells(r) & content[0] & content[1]),
+            (anchor["features"][WEAK, b], told.cells(old) & content[0] & content[1]),
+        ]
+        terms = masks_by_hand(s[:, :h, :w], t[:, :h, :w] > 0, live["iou"][student, b, real], released)
+        p, q, m = s[:, :h, :w], r[:, :h, :w], old[:, :h, :w] > 0
+        terms["anchor"] = 0.5 * told.dice(p, m, 1) + 0.5 * told.dice(q, m, 1)
+        terms["contrast"] = pooled(features) if released else by_rows(features, content[0] & content[1])
+        found.append((terms, rows["weight"][b]))
+    total = sum(weight for _, weight in found)
+    return {name: sum(weight * terms[name] for terms, weight in found) / total for name in TERMS}
+
+
+def masks_by_hand(s, pseudo, guess, released):
+    """s, pseudo: (k, h, w) of the content."""
+    count = len(s)
+    true = [told.iou(s[k] > (0.5 if released else 0), pseudo[k]) for k in range(count)]
+    return {
+        "focal": told.focal(s, pseudo, alpha=count if released else 0.8),
+        "dice": told.dice(s, pseudo, smooth=count if released else 1),
+        "iou": np.mean((guess - true) ** 2),
+    }
+
+
+def pooled(features):
+    """-log of the share that the pairs have of all; empty masks are zero vectors."""
+    scores = np.exp(told.similarity(*(told.features(*one) for one in features)))
+    return -np.log(np.trace(scores) / scores.sum()) if scores.size else 0
+
+
+def by_rows(features, content):
+    """Those with a cell in both branches; the background, if there is one such and both have a cell of it."""
+    kept = np.logical_and(*(masks.any((1, 2)) for _, masks in features))
+    if kept.sum() == 1:
+        rest = [~masks.any(0) & content for _, masks in features]
+        features = [(x, np.concatenate([masks, r[None]])) for (x, masks), r in zip(features, rest, strict=True)]
+        kept = np.append(kept, all(r.any() for r in rest))
+    if not kept.any():
+        return 0
+    scores = np.exp(told.similarity(*(told.features(x, masks[kept]) for x, masks in features)))
+    return np.mean(-np.log(np.diag(scores) / scores.sum(1)))
+
+
+RAGGED = {
+    "rows that are not there": {"instance": np.array([[True, False, True], [False, True, False]])},
+    "one and three": {"instance": np.array([[False, True, False], [True] * 3])},
+    "one image of weight 0": {"weight": np.array([1, 0], np.float32)},
+    "one image without any": {"instance": np.array([[True] * 3, [False] * 3])},
+    "padding": {"size": np.array([[told.SIDE, told.SIDE // 2], [6, told.SIDE]], np.int32)},
+}
+RAGGED["all at once"] = RAGGED["rows that are not there"] | RAGGED["padding"] | {"weight": np.array([1, 3], np.float32)}
+
+
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("rows", RAGGED.values(), ids=RAGGED.keys())
+def test_ragged_batches(rows, released):
+    method = WeakLora.released(Told()) if released else WeakLora(Told())
+    ratios, *_ = loss(method, LIVE, ANCHOR, batch(**rows))
+    expected = reference(LIVE, ANCHOR, batch(**rows), released=released)
+    found = {name: float(value) for name, value in ratios.items()}
+    assert found == {name: pytest.approx(value, rel=1e-4, abs=1e-6) for name, value in expected.items()}
 
 
 @pytest.mark.parametrize("released", [False, True])
@@ -100,28 +145,26 @@ def test_terms_of_weight_0_are_not_there():
     assert "anchor" not in alone.table()["frozen"]
 
 
-def one_instance():
-    return batch(instance=np.array([[True, False, False]] * 2))
-
-
 def test_one_instance_is_told_from_the_background():
     """The release has nothing to learn there, whatever the features."""
-    released, *_ = loss(WeakLora.released(Told()), LIVE, ANCHOR, one_instance())
+    rows = batch(instance=np.array([[True, False, False]] * 2))
+    released, *_ = loss(WeakLora.released(Told()), LIVE, ANCHOR, rows)
     assert float(released["contrast"]) == pytest.approx(0, abs=1e-6)
-    ratios, *_ = loss(WeakLora(Told()), LIVE, ANCHOR, one_instance())
-    expected = []
-    for b in range(2):
-        pairs = []
-        for params in (LIVE, ANCHOR):
-            inside = told.cells(params["told"]["logits"][WEAK, b, :1])
-            masks = np.concatenate([inside, ~inside])
-            pairs.append((told.features(params["told"]["features"][WEAK, b], masks), masks.any((1, 2))))
-        (x, seen), (y, held) = pairs
-        kept = seen & held
-        scores = np.exp(told.similarity(x[kept], y[kept]))
-        expected.append(np.mean(-np.log(np.diag(scores) / scores.sum(1))))
-    assert np.mean(expected) > 0.01
-    assert float(ratios["contrast"]) == pytest.approx(np.mean(expected), rel=1e-4)
+    ratios, *_ = loss(WeakLora(Told()), LIVE, ANCHOR, rows)
+    expected = reference(LIVE, ANCHOR, rows, released=False)["contrast"]
+    assert expected > 0.01
+    assert float(ratios["contrast"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_so_is_one_beside_an_empty_mask():
+    """Of two instances the live branch finds one: without the background there would be nothing to tell it from."""
+    live = answers(0)
+    live["told"]["logits"] = live["told"]["logits"].at[WEAK, :, 1].set(-5)
+    rows = batch(instance=np.array([[True, True, False]] * 2))
+    ratios, *_ = loss(WeakLora(Told()), live, ANCHOR, rows)
+    expected = reference(live, ANCHOR, rows, released=False)["contrast"]
+    assert expected > 0.01
+    assert float(ratios["contrast"]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_background_can_always_be_an_instance():
@@ -155,7 +198,9 @@ def test_instances_with_an_empty_mask_take_part_in_the_release_only():
         {"told": tree["told"] | {n: tree["told"][n][:, :, kept] for n in ("logits", "iou")}} for tree in (LIVE, empty)
     ]
     ratios, *_ = loss(WeakLora(Told()), LIVE, empty, batch())
-    assert float(ratios["contrast"]) == pytest.approx(reference(*rest, released=False)["contrast"], rel=1e-4)
+    assert float(ratios["contrast"]) == pytest.approx(
+        reference(*rest, batch(instances=2), released=False)["contrast"], rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("method", [WeakLora(Told()), WeakLora.released(Told())], ids=["paper", "released"])
@@ -211,22 +256,27 @@ def test_metrics_are_of_the_teachers_masks():
 
 def test_an_average_teacher_has_no_gradient_and_the_anchor_holds_the_student():
     method, slow = WeakLora(Told(), teacher="average"), answers(2)
-    ratios, *_ = loss(method, LIVE, ANCHOR, batch(), {"average": slow})
+    ratios, *_ = loss(method, LIVE, ANCHOR, batch(), begun(slow))
     mixed = {"told": {n: jnp.stack([slow["told"][n][WEAK], LIVE["told"][n][STRONG]]) for n in LIVE["told"]}}
     expected = reference(mixed, ANCHOR, released=False, regular=STRONG)
     assert {n: float(v) for n, v in ratios.items()} == {n: pytest.approx(v, rel=1e-4) for n, v in expected.items()}
-    found = jax.grad(lambda live: loss(method, live, ANCHOR, batch(), {"average": slow})[1])(LIVE)["told"]
+    found = jax.grad(lambda live: loss(method, live, ANCHOR, batch(), begun(slow))[1])(LIVE)["told"]
     assert not any(found[n][WEAK].any() for n in found)
     assert found["features"][STRONG].any()
 
 
+def begun(slow, yet=1.0):
+    return {"average": slow, "begun": jnp.float32(yet)}
+
+
 def test_the_average_begins_with_the_student():
+    """At the first step that is taken: one that is skipped leaves `begun` as it was."""
     method, slow = WeakLora(Told(), teacher="average", decay=0.9), answers(2)
-    first = loss(method, LIVE, ANCHOR, batch(), {"average": slow}, step=0)[1]
-    assert float(first) == pytest.approx(float(loss(method, LIVE, ANCHOR, batch(), {"average": LIVE})[1]), rel=1e-6)
-    begun = method.after_step({"model": LIVE}, {"average": slow}, jnp.int32(0))["average"]
-    jax.tree.map(np.testing.assert_array_equal, begun, LIVE)
-    later = method.after_step({"model": LIVE}, {"average": slow}, jnp.int32(5))["average"]
+    first = loss(method, LIVE, ANCHOR, batch(), begun(slow, 0.0))[1]
+    assert float(first) == pytest.approx(float(loss(method, LIVE, ANCHOR, batch(), begun(LIVE))[1]), rel=1e-6)
+    after = method.after_step({"model": LIVE}, begun(slow, 0.0), jnp.int32(3))
+    jax.tree.map(np.testing.assert_array_equal, after, begun(LIVE))
+    later = method.after_step({"model": LIVE}, begun(slow), jnp.int32(5))["average"]
     expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, slow, LIVE)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), later, expected)
     assert WeakLora(Told()).after_step({"model": LIVE}, {}, jnp.int32(5)) == {}
@@ -237,105 +287,3 @@ def test_a_kept_embedding_takes_the_anchors_encoder_out():
     rows = batch() | {"anchor": ANCHOR["told"]["features"][WEAK].astype(jnp.float16)}
     found, expected = loss(WeakLora(Told()), LIVE, kept, rows)[1], loss(WeakLora(Told()), LIVE, ANCHOR, batch())[1]
     assert float(found) == pytest.approx(float(expected), rel=1e-3)
-
-
-# with a real model -----------------------------------------------------------------------------------------------
-
-TINY, ROWS = Adapted.tiny()
-
-
-def test_before_the_first_step_the_model_is_the_anchor():
-    """B is 0; so the first step moves B alone."""
-    method = WeakLora(TINY)
-    params, frozen, _ = (leaves.init(part, jax.random.key(0)) for part in method.table().values())
-
-    def total(params):
-        terms, aux = method.loss(params, frozen, {}, ROWS, jax.random.key(0), jnp.int32(0))
-        return sum(c * t / w for t, w, c in terms.values()), aux["metrics"]["agreement"]
-
-    (_, (agreeing, seen)), found = jax.jit(jax.value_and_grad(total, has_aux=True))(params)
-    assert float(agreeing) == float(seen) > 0
-    assert {name.rpartition(".")[2] for name, g in tree.flatten(found).items() if g.any()} == {"b"}
-
-
-def test_chunks_change_nothing():
-    """Three instances in all: with two a chunk, the last one has a place left."""
-    params = leaves.init(TINY.sam.table(), jax.random.key(0))
-    embedding = jax.random.normal(jax.random.key(1), (8, 8, 8, TINY.sam.mask_decoder.dim))
-
-    def computed(chunk):
-        def total(params, embedding):
-            answers = dataclasses.replace(TINY, chunk=chunk).decode(params, embedding, ROWS)
-            return jnp.square(answers.logits).mean() + jnp.square(answers.iou).mean(), answers
-
-        return jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))(params, embedding)
-
-    (slope, answers), (other_slope, other) = computed(3), computed(2)
-    np.testing.assert_allclose(answers.logits, other.logits, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(answers.iou, other.iou, rtol=1e-4, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), slope, other_slope)
-
-
-def test_chunks_save_the_memory_of_the_backward_pass():
-    """Of the decoder of ViT-B with 40 instances at 1024 px it is 0.8 GiB with chunks of 8, and 4.3 GiB without."""
-    shape = jax.ShapeDtypeStruct
-    rows = {"points": shape((1, 16, 2, 2), jnp.float32), "labels": shape((1, 16, 2), jnp.int32)}
-    params = leaves.abstract(TINY.sam.table())
-
-    def needed(chunk):
-        def total(embedding, params, rows):
-            return dataclasses.replace(TINY, chunk=chunk).decode(params, embedding, rows).logits.sum()
-
-        compiled = jax.jit(jax.grad(total)).lower(shape((1, 8, 8, 128), jnp.float32), params, rows).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
-
-    assert needed(2) < needed(16) / 3
-
-
-def test_the_default_trains_what_wesam_trains():
-    """Rank 4 on q and v of twelve blocks of 768 channels: 12 * 2 * (768 * 4 + 4 * 768)."""
-    tables = WeakLora(Adapted(Sam.vit_b())).table()
-    assert leaves.count(tables["params"]) == 147_456
-    assert set(tables["frozen"]) == {"model"}
-    assert leaves.count(tables["frozen"]) == leaves.count(Sam.vit_b().table())
-
-
-def test_leaves_that_train_have_their_old_values_as_anchor():
-    decoder = Adapted(Sam.mini(), lora=None, train=(r"mask_decoder\..*",))
-    tables = WeakLora(decoder).table()
-    names = set(tree.flatten(tables["params"]["model"]))
-    assert names == {n for n in tree.flatten(Sam.mini().table()) if n.startswith("mask_decoder.")}
-    assert set(tree.flatten(tables["frozen"]["anchor"])) == names
-    assert not names & set(tree.flatten(tables["frozen"]["model"]))
-    everything = Adapted(Sam.mini(), train=(".*",)).tables()
-    assert list(tree.flatten(everything[1])) == ["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"]
-
-
-def test_something_must_train():
-    with pytest.raises(BadInput, match="nothing of the model would train"):
-        Adapted(Sam.mini(), lora=None)
-    with pytest.raises(BadInput, match="matches no parameter"):
-        Adapted(Sam.mini(), train=("mask_decoderr.*",))
-    with pytest.raises(BadInput, match="chunk"):
-        Adapted(Sam.mini(), chunk=0)
-
-
-def test_coarse_masks_are_prompts(monkeypatch):
-    seen = []
-
-    def decode(self, params, embedding, prompts, tokens):
-        seen.append((prompts, tokens))
-        return jnp.zeros((8, 3, 1, 32, 32)), jnp.zeros((8, 3, 1))
-
-    monkeypatch.setattr(Sam, "decode", decode)
-    coarse = np.zeros((8, 3, 64, 64), np.uint8)
-    coarse[:, :, :10, :31] = 1  # of the last column half a pixel of the logits, of the others all
-    model = dataclasses.replace(TINY, chunk=3)
-    model.decode({}, jnp.zeros((8, 8, 8, 4)), ROWS)
-    model.decode({}, jnp.zeros((8, 8, 8, 4)), ROWS | {"coarse": coarse})
-    (plain, tokens), (masked, _) = seen
-    assert plain.masks is None
-    assert tokens == (0,)
-    expected = np.full((32, 32), -COARSE_LOGIT)
-    expected[:5, :16] = COARSE_LOGIT
-    np.testing.assert_array_equal(masked.masks, np.broadcast_to(expected, (8, 3, 32, 32)))

@@ -8,6 +8,7 @@ import skimage.data
 from pycocotools import mask as coco
 
 import sadist_jax
+from sadist_jax.errors import BadInput
 from sadist_jax.predict import everything
 from sadist_jax.predict.everything import MaskGenerator
 from sadist_jax.predict.grid import Everything, crops_of, point_grid
@@ -103,7 +104,7 @@ def test_each_threshold_rejects(field, sam_mini):
 
 def test_the_size_of_a_chunk_changes_nothing(model):
     first, *others = (
-        MaskGenerator(*model, dataclasses.replace(LOOSE, points_per_batch=n, output_mode="coco_rle")).generate(PHOTO)
+        MaskGenerator(*model, dataclasses.replace(LOOSE, points_per_batch=n), "coco_rle").generate(PHOTO)
         for n in (9, 2, 4)
     )
     for other in others:
@@ -137,13 +138,18 @@ def test_only_the_next_chunk_is_in_flight(monkeypatch):
 def test_forms_of_a_mask_say_the_same():
     params = drawn(SAM)
     forms = {
-        form: MaskGenerator(SAM, params, dataclasses.replace(LOOSE, output_mode=form)).generate(PHOTO)
+        form: MaskGenerator(SAM, params, LOOSE, form).generate(PHOTO)
         for form in ("binary_mask", "uncompressed_rle", "coco_rle")
     }
     for plain, counts, text in zip(*forms.values(), strict=True):
         assert coco.decode(text["segmentation"]).tolist() == plain["segmentation"].astype(int).tolist()
         compressed = coco.frPyObjects(counts["segmentation"], *counts["segmentation"]["size"])
         assert coco.decode(compressed).tolist() == plain["segmentation"].astype(int).tolist()
+
+
+def test_an_unknown_form_is_refused(model):
+    with pytest.raises(BadInput, match="output_mode is 'png'; it must be one of binary_mask"):
+        MaskGenerator(*model, LOOSE, "png")
 
 
 def test_masks_of_crops_lie_where_their_crops_lie(sam_mini):

@@ -43,7 +43,6 @@ def test_tiny_images_have_crops_that_are_not_empty(image):
     [
         ({"points_per_batch": 0}, "points_per_batch"),
         ({"crop_n_layers": -1}, "crop_n_layers"),
-        ({"output_mode": "png"}, "output_mode is 'png'; it must be one of binary_mask"),
         ({"points_per_side": 0}, "points of layer 0"),
         ({"points_per_side": 4, "crop_n_layers": 1, "crop_n_points_downscale_factor": 8}, "points of layer 1"),
         ({"crop_overlap_ratio": 1}, "crop_overlap_ratio must be 0 or more and below 1"),

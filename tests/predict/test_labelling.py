@@ -16,6 +16,8 @@ from sadist_jax.data.coco_instances import CocoInstances
 from sadist_jax.data.coco_pictures import CocoBoxes, CocoPictures
 from sadist_jax.data.folder import Folder
 from sadist_jax.data.sa1b import Sa1b
+from sadist_jax.data.weak_frames import WeakFrames
+from sadist_jax.data.weak_prompts import EMPTY
 from sadist_jax.errors import BadInput
 from sadist_jax.predict.labelling import Labelling
 from sadist_jax.predict.sa1b import label_map
@@ -319,3 +321,26 @@ def test_annotations_keep_ids_categories_and_boxes(coco_set, tmp_path):
     Labelling(reader, tmp_path / "each", "sa1b", {}, categories=reader.categories).run(filled, say=lambda _: None)
     assert [a["id"] for a in json.loads((tmp_path / "each" / "b.json").read_text())["annotations"]] == [12]
     assert json.loads((tmp_path / "each" / "none.json").read_text())["annotations"] == []
+
+
+def test_a_file_of_prompts_is_put_together_at_the_end(photos, tmp_path):
+    """Under the reader's names, with nothing for what cannot be read; WeakFrames finds each picture's own."""
+    out, said = tmp_path / "out", []
+
+    def clicked(index, image):
+        return [{**record, "point_coords": [[2.0, 2.0]]} for record in halves(index, image)]
+
+    labelling(photos, out, "prompts").run(clicked, 0, 2, say=said.append)
+    assert said[-1] == "prompts.json is written when all pictures are done; 3 are missing"
+    labelling(photos, out, "prompts").run(clicked, 1, 2, say=said.append)
+    assert said[-1].endswith("prompts.json: 6 pictures, 12 prompts")
+    found = json.loads((out / "prompts.json").read_text())
+    assert found.keys() == {"0.jpg", "1.jpg", "2.jpg", "4.jpg", "6.jpg", "more/3.jpg"}
+    assert found["more/3.jpg"] == [
+        {"box": [0, 0, 14, 22], "points": [[2.0, 2.0]]},
+        {"box": [0, 0, 4, 4], "points": [[2.0, 2.0]]},
+    ]
+    reader, frames = Folder(str(photos)).open(), WeakFrames(32, 3, "automatic", str(out / "prompts.json"))
+    row = frames(reader[0], np.random.default_rng(0))
+    assert row["instance"].tolist() == [True, True, False]
+    assert [sorted(labels[labels != EMPTY]) for labels in row["labels"][:2]] == [[1, 2, 3]] * 2

@@ -225,8 +225,8 @@ def test_the_command_writes_and_says_whose_features_they_are(tmp_path, run, caps
     said = capsys.readouterr().out
     assert "10 samples of 1,080 bytes" in said
     assert read_manifest(tmp_path / "cache").digest in said
-    assert sadist([*command, "--process", "2"]) == 2
-    assert "--process 2 must be between 0 and 0" in capsys.readouterr().err
+    assert sadist([*command, "--process", "2", "--processes", "2"]) == 2
+    assert "--process 2 must be 0 or more, and below --processes 2" in capsys.readouterr().err
 
 
 def test_processes_that_start_together_share_the_work(run, tmp_path):

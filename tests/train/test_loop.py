@@ -185,3 +185,13 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path):
 
 def test_the_config_can_be_json(unbroken):
     assert json.loads(json.dumps(as_json(unbroken)))["data"]["source"] == {"class": "PointSource", "count": 64}
+
+
+def test_a_frozen_part_comes_whole_from_files(unbroken, tmp_path):
+    """A leaf that no start names would be random, and nobody would notice."""
+    starts = (Start(r"teacher\.(blocks\..*)", str(unbroken.directory), "student."),)
+    with pytest.raises(
+        BadInput, match=r"weights that never move come from no start, and would be random: teacher\.head"
+    ):
+        train(run_in(tmp_path / "next", starts=starts, steps=4))
+    assert not (tmp_path / "next").exists()

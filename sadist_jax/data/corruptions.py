@@ -9,8 +9,8 @@ of any proportions. In this they differ:
 - motion blur, and that of snow: the package loses brightness in pictures smaller than the path, here borders repeat.
 - random numbers come from the generator that is given.
 
-The package itself is not used: it needs OpenCV and numba, draws from NumPy's global generator, so that a sample would
-depend on the ones before it, and has had no release since 2021.
+The package itself is not used: it needs OpenCV, calls scikit-image with an argument that is gone (`multichannel`),
+draws from NumPy's global generator, so that a sample would depend on those before it, and was last released in 2020.
 
 Fractions are cut off in the end, as there.
 """

@@ -1,9 +1,8 @@
-"""Parts of a source: every so many samples in the order of their names, or those that a file lists."""
+"""Parts of a source: every so many samples in the order of their names."""
 
 import hashlib
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -49,44 +48,6 @@ class Interleaved:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """The samples of `source` that a file lists, in the file's order, such as an official list of training images.
-
-    Each line of the file, of fields with commas between them, names a sample in one of the fields: in full
-    ("test/1.jpg"), without its folder, without its ending, or without either. The first line may be a header; empty
-    lines do not count.
-
-    file: text in UTF-8: a CSV file, or one name a line.
-    """
-
-    source: Any
-    file: str
-
-    def open(self) -> "PartReader":
-        reader = self.source.open()
-        known: dict[str, set[int]] = {}
-        for name, index in _by_name(reader).items():
-            for spelling in _spellings(name):
-                known.setdefault(spelling, set()).add(index)
-        lines = _read_lines(self.file)
-        found = [_named(line, known) for line in lines]
-        if found and not found[0]:
-            del lines[0], found[0]  # a header
-        wrong = [line for line, indices in zip(lines, found, strict=True) if len(indices) != 1]
-        if wrong:
-            raise BadInput(
-                f"{self.file} has {len(wrong)} of {len(lines)} lines that do not name one sample of the source: "
-                f"{first_five(wrong)}; check that list and folder belong together"
-            )
-        kept = [index for (index,) in found]
-        if not kept:
-            raise BadInput(f"{self.file} names no sample of the source; check that list and folder belong together")
-        if doubles := len(kept) - len(set(kept)):
-            raise BadInput(f"{self.file} names a sample again in {doubles} lines; remove them")
-        return PartReader(reader, np.array(kept))
-
-
-@dataclass(frozen=True)
 class PartReader:
     """Samples number indices[0], indices[1], ... of `whole`."""
 
@@ -118,28 +79,3 @@ def _by_name(reader: Reader) -> dict[str, int]:
     if len(indices) < len(names):
         raise BadInput(f"{len(names) - len(indices)} samples have the name of another, so no part can be told by name")
     return indices
-
-
-def _read_lines(file: str) -> list[str]:
-    try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise BadInput(f"{file} cannot be read ({error.strerror}); give a list of samples") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{file} is not text in UTF-8; save the list as CSV or plain text") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _named(line: str, known: dict[str, set[int]]) -> set[int]:
-    """Samples that the fields of a line name, each field by the fullest spelling that is known."""
-    found: set[int] = set()
-    for field in line.split(","):
-        spellings = (s for s in _spellings(field.strip().strip('"')) if s in known)
-        found |= known.get(next(spellings, ""), set())
-    return found
-
-
-def _spellings(name: str) -> list[str]:
-    """In full, without the ending, without the folder, without both."""
-    path = PurePosixPath(name)
-    return [name, str(path.with_suffix("")) if path.suffix else name, path.name, path.stem]

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sadist_jax.data.splits import Interleaved, Listed
+from sadist_jax.data.splits import Interleaved
 from sadist_jax.errors import BadInput
 
 
@@ -95,49 +95,3 @@ def test_parts_are_told_apart_and_travel():
 def test_impossible_splits_are_refused(source, why):
     with pytest.raises(BadInput, match=why):
         source.open()
-
-
-FILES = Words(("data/1.jpg", "data/2.jpg", "more/2.jpg", "more/3.b.jpg"))
-
-
-def listed(tmp_path, text):
-    file = tmp_path / "list.csv"
-    file.write_bytes(text.encode())
-    reader = Listed(FILES, str(file)).open()
-    return [reader[i] for i in range(len(reader))]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (",img,seg\n0,more/3.b.jpg,masks/3.png\n1,data/1.jpg,masks/1.png\n", ["more/3.b.jpg", "data/1.jpg"]),
-        ("1\r\n3.b\r\n\r\n", ["data/1.jpg", "more/3.b.jpg"]),  # as in VOC's ImageSets
-        ("\ufeffname\ndata/2\n more/2 \n", ["data/2.jpg", "more/2.jpg"]),
-        ('"1.jpg"', ["data/1.jpg"]),
-    ],
-)
-def test_lists_in_their_own_order(tmp_path, text, expected):
-    assert listed(tmp_path, text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("1\n2\n", r"list.csv has 1 of 2 lines that do not name one sample of the source: 2; check"),
-        ("1\n4\n", "1 of 2 lines that do not name one sample of the source: 4"),
-        ("name\n", "names no sample"),
-        ("", "names no sample"),
-        ("1\ndata/1.jpg\n", "names a sample again in 1 lines"),
-    ],
-)
-def test_wrong_lists_are_refused(tmp_path, text, why):
-    with pytest.raises(BadInput, match=why):
-        listed(tmp_path, text)
-
-
-def test_files_that_are_no_lists(tmp_path):
-    with pytest.raises(BadInput, match=r"no.csv cannot be read \(No such file"):
-        Listed(FILES, str(tmp_path / "no.csv")).open()
-    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadInput, match=r"x.csv is not text in UTF-8"):
-        Listed(FILES, str(tmp_path / "x.csv")).open()

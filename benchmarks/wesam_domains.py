@@ -47,9 +47,11 @@ from benchmarks.wesam_domains_plan import (
     RECORDS,
     SAM,
     TUNED,
+    WEAK,
     Cell,
     Hyper,
     Plan,
+    direct,
     keep,
 )
 from sadist_jax import adapters, tree

@@ -7,8 +7,10 @@ from typing import Any
 from benchmarks.wesam_domains_data import NUCLEI, POLYPS, THERMAL, domain
 from benchmarks.wesam_domains_plan import DIRECT, SUPERVISED, TENT, WEAK, Cell, Plan, direct
 from benchmarks.wesam_domains_table import render
+from sadist_jax.evals.evaluation import evenly_spaced
 from sadist_jax.predict.overlay import panel
 from sadist_jax.predict.predictor import Predictor
+from sadist_jax.train.before_after import draw
 from sadist_jax.train.report import Panel, Table, write_report
 
 SHOWN = (NUCLEI, POLYPS, THERMAL)

@@ -97,12 +97,12 @@ class Supervised:
         # a partner may lie on another device: it travels as bytes
         return blend(normalize(image), normalize(_partner(image))), blend(target, _partner(target))
 
-    def targets(self, label: Int[Array, "b"]) -> Float[Array, "b classes"]:
+    def targets(self, label: Int[Array, " b"]) -> Float[Array, "b classes"]:
         """Smoothed labels (Szegedy et al. 2016, arXiv:1512.00567, sec. 7)."""
         spread = self.label_smoothing / self.model.classes
         return (1 - self.label_smoothing) * jax.nn.one_hot(label, self.model.classes) + spread
 
-    def shares(self, key: Key, index: Int[Array, "b"], weight: Float[Array, "b"]) -> Float[Array, "b"]:
+    def shares(self, key: Key, index: Int[Array, " b"], weight: Float[Array, " b"]) -> Float[Array, " b"]:
         """l: how much of each row stays its own, the same for both rows of a pair; 1 where one of them is a filler.
 
         Raises BadInput for an odd number of rows, one of which would have no partner.

@@ -1,11 +1,13 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import sadist_jax
 from benchmarks import wesam_domains, wesam_domains_data, wesam_domains_page, wesam_domains_table
 from benchmarks.wesam_domains_data import ClinicDb, domain
 from benchmarks.wesam_domains_plan import (
@@ -25,10 +27,11 @@ from benchmarks.wesam_domains_plan import (
     keep,
 )
 from sadist_jax import tree
-from sadist_jax.data.sample import Unreadable
+from sadist_jax.data.sample import Sample, Unreadable
 from sadist_jax.errors import BadInput
 from sadist_jax.evals.promptable import Record
 from sadist_jax.evals.weakly_prompted import AUTOMATIC
+from sadist_jax.predict.predictor import Predictor
 from sadist_jax.train import state
 from tests.data.made import noise, rectangle
 
@@ -248,6 +251,18 @@ def test_cells_that_lose_are_named_with_what_the_teacher_did(found, monkeypatch)
     assert line.endswith("Because.")
     summary = wesam_domains_page.summary(wesam_domains_table.result(*found)["cells"])
     assert summary.startswith("Of 2 pairs of domain and prompt, adaptation helps in 1 and harms in 1;")
+
+
+def test_the_page_has_the_table_and_a_sheet_of_pictures(found, monkeypatch):
+    plan, _ = found
+    mask = rectangle((64, 64), 10, 10, 40, 40)[None] > 0
+    sample = Sample(noise(64, 64), mask, np.zeros(1, bool), np.array([-1]), "a.png")
+    monkeypatch.setattr(wesam_domains_page, "domain", lambda *_: SimpleNamespace(open=lambda: [sample]))
+    predictor = Predictor(*sadist_jax.load("sam_mini"))
+    models = {direct("nuclei"): predictor, Cell("nuclei", "box", WEAK, 0): predictor}
+    page = wesam_domains_page.write(plan, wesam_domains_table.result(*found), models).read_text()
+    assert "adaptation helps in 1 and harms in 1" in page
+    assert page.count("data:image/png;base64,") == 1
 
 
 def test_tables_of_nothing_and_of_other_objects(found):

@@ -27,6 +27,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def main() -> None:
     work(plan, args["minutes"], (process, processes))
     if processes > 1:  # the tables want what the others have done, too
         return
-    result = wesam_domains_table.result(plan, collect(plan))
+    found = collect(plan)
+    result = wesam_domains_table.result(plan, found, pixels(plan, {cell.domain for cell in found}))
     args["out"].parent.mkdir(parents=True, exist_ok=True)
     args["out"].with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     args["out"].with_suffix(".md").write_text(wesam_domains_table.render(result))
@@ -184,6 +186,13 @@ def answers(
     """Records of a set, or of at most `limit` images of it."""
     reader = source.open()
     return merge(evaluation.update(reader[i], predict) for i in evenly_spaced(len(reader), limit))
+
+
+def pixels(plan: Plan, names: Iterable[str]) -> wesam_domains_table.Pixels:
+    """Of every test image."""
+    readers = {name: domain(plan.data, name, "test").open() for name in names}
+    samples = ((name, reader[i]) for name, reader in readers.items() for i in range(len(reader)))
+    return {(name, sample.name): sample.image.shape[0] * sample.image.shape[1] for name, sample in samples}
 
 
 def open_model(plan: Plan, cell: Cell) -> Predictor:

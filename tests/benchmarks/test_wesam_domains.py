@@ -203,6 +203,9 @@ def records(*ious):
     )
 
 
+PIXELS = {(name, f"{i}.png"): 1000 for name in ("nuclei", "polyps") for i in range(2)}  # so an object has 100
+
+
 @pytest.fixture
 def found(tmp_path):
     """(plan, records) of two domains; WEAK gains 0.1 +- 0.02 in one and loses 0.2 in the other."""
@@ -223,7 +226,7 @@ def found(tmp_path):
 
 
 def test_gains_are_paired_over_seeds(found):
-    result = wesam_domains_table.result(*found)
+    result = wesam_domains_table.result(*found, PIXELS)
     nuclei, polyps = result["cells"]
     assert nuclei["scores"][WEAK]["mean"] == pytest.approx(0.65)
     assert nuclei["scores"][WEAK]["sd"] == pytest.approx(np.std([0.63, 0.67], ddof=1))
@@ -244,12 +247,14 @@ def test_gains_are_paired_over_seeds(found):
 
 def test_cells_that_lose_are_named_with_what_the_teacher_did(found, monkeypatch):
     monkeypatch.setitem(wesam_domains_table.REASONS, ("polyps", "box"), "Because.")
-    text = wesam_domains_table.render(wesam_domains_table.result(*found))
+    text = wesam_domains_table.render(wesam_domains_table.result(*found, PIXELS))
     assert "| nuclei | box | 0.550 | 0.650 ± 0.028 | 0.400 | - | +0.100 (+0.100 to +0.100) | 2 |" in text
     (line,) = [line for line in text.splitlines() if line.startswith("- ")]
     assert line.startswith("- polyps, box: -0.200. On the training images IoU went from 0.700 to 0.600.")
+    # 50 of 100 pixels of the union, the object having all of them: the mask is those 50, and then 30
+    assert "Masks, 0.50 times as large as their objects, became 0.30." in line
     assert line.endswith("Because.")
-    summary = wesam_domains_page.summary(wesam_domains_table.result(*found)["cells"])
+    summary = wesam_domains_page.summary(wesam_domains_table.result(*found, PIXELS)["cells"])
     assert summary.startswith("Of 2 pairs of domain and prompt, adaptation helps in 1 and harms in 1;")
 
 
@@ -260,17 +265,17 @@ def test_the_page_has_the_table_and_a_sheet_of_pictures(found, monkeypatch):
     monkeypatch.setattr(wesam_domains_page, "domain", lambda *_: SimpleNamespace(open=lambda: [sample]))
     predictor = Predictor(*sadist_jax.load("sam_mini"))
     models = {direct("nuclei"): predictor, Cell("nuclei", "box", WEAK, 0): predictor}
-    page = wesam_domains_page.write(plan, wesam_domains_table.result(*found), models).read_text()
+    page = wesam_domains_page.write(plan, wesam_domains_table.result(*found, PIXELS), models).read_text()
     assert "adaptation helps in 1 and harms in 1" in page
     assert page.count("data:image/png;base64,") == 1
 
 
 def test_tables_of_nothing_and_of_other_objects(found):
     plan, all_records = found
-    assert "No cell loses" in wesam_domains_table.render(wesam_domains_table.result(plan, {}))
+    assert "No cell loses" in wesam_domains_table.render(wesam_domains_table.result(plan, {}, {}))
     for others in (records(0.5), tuple(record._replace(instance=1) for record in records(0.5, 0.5))):
         with pytest.raises(ValueError, match="not asked for the same objects"):
-            wesam_domains_table.result(plan, all_records | {direct("polyps"): others})
+            wesam_domains_table.result(plan, all_records | {direct("polyps"): others}, PIXELS)
 
 
 def test_intervals_draw_images_and_not_objects():

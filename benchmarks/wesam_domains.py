@@ -4,6 +4,7 @@
     python -m benchmarks.wesam_domains --data DIR --minutes 60       as often as it takes: it goes on where it stopped
     python -m benchmarks.wesam_domains --data DIR --domains nuclei polyps thermal --prompts box --methods ablations
     python -m benchmarks.wesam_domains --data DIR --minutes 0        the tables of what is there, and nothing else
+    python -m benchmarks.wesam_domains --data DIR --methods weak --lr 1e-3 --seeds 1 --out OUT     a third of the rate
 
 A cell is a domain, a kind of prompt, a method and a seed: sam_mini adapts as in configs/wesam_mini.py, and is asked for
 the objects of the domain's test images (benchmarks/wesam_domains_data.py has the splits), which nobody was trained on
@@ -115,6 +116,7 @@ def parse() -> dict[str, Any]:
     parser.add_argument("--prompts", nargs="+", default=PROMPTS, choices=(*PROMPTS, "coarse_box"))
     parser.add_argument("--methods", nargs="+", default=MAIN, choices=(*METHODS, "ablations"), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--lr", type=float, help="another rate than tuned")
     parser.add_argument("--steps", type=int, help="another number than tuned")
     parser.add_argument("--minutes", type=float, default=math.inf, help="no cell is begun after so many")
     parser.add_argument("--process", type=int, help="which of --processes that share the cells this is, from 0")

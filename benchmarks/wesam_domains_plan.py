@@ -107,7 +107,8 @@ def _recipe() -> Run:
 class Plan:
     """What is asked for, and where everything is.
 
-    steps: None: as tuned. limit: at most so many test images, to try it out. grid: clicks a side for automatic prompts.
+    lr, steps: None: as tuned. limit: at most so many test images, to try it out. grid: clicks a side for automatic
+      prompts.
     """
 
     data: Path
@@ -116,6 +117,7 @@ class Plan:
     prompts: tuple[str, ...] = PROMPTS
     methods: tuple[str, ...] = MAIN
     seeds: int = 3
+    lr: float | None = None
     steps: int | None = None
     limit: int | None = None
     grid: int = 16
@@ -134,7 +136,7 @@ class Plan:
         """As tuned, if it was; a variant of the whole method, such as a row of the ablation, has what that has."""
         kept = self.runs / TUNED.format(method if method in MAIN else WEAK)
         found = Hyper(*json.loads(kept.read_text())) if kept.exists() else Hyper()
-        return found if self.steps is None else found._replace(steps=self.steps)
+        return Hyper(found.lr if self.lr is None else self.lr, found.steps if self.steps is None else self.steps)
 
     def directory(self, cell: Cell, hyper: Hyper | None = None, part: Part = "train") -> Path:
         """Where the records of a cell are, and, if it is trained, its run; with other numbers it lies elsewhere."""

@@ -1,7 +1,7 @@
 """The command line: `sadist JOB ...` runs `main(argv)` of the file of that name in this folder.
 
 This file imports neither JAX nor anything that does, so that `sadist --help` answers at once. Exit codes: 0 done,
-1 a bug, 2 bad input, 130 interrupted.
+1 a bug, 2 bad input, 3 the cluster, 70 nothing moved for too long, 75 asked to stop and saved, 130 interrupted.
 """
 
 import ast
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sadist_jax
-from sadist_jax.errors import BadInput
+from sadist_jax.errors import BadInput, ClusterProblem, Preempted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         job = importlib.import_module(f"{__name__}.{jobs[argv[0]].stem}")
         return job.main(argv[1:]) or 0
-    except BadInput as error:
+    except (BadInput, ClusterProblem, Preempted) as error:
         print(f"sadist: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print("sadist: interrupted", file=sys.stderr)
         return 130

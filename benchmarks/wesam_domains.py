@@ -2,7 +2,9 @@
 
     python -m benchmarks.wesam_domains --data DIR --tune             first: learning rates and numbers of steps
     python -m benchmarks.wesam_domains --data DIR --minutes 60       as often as it takes: it goes on where it stopped
-    python -m benchmarks.wesam_domains --data DIR --domains nuclei polyps thermal --prompts box --methods ablations
+    python -m benchmarks.wesam_domains --data DIR --tune --prompts box --methods train-decoder train-norms train-all
+    python -m benchmarks.wesam_domains --data DIR --domains nuclei polyps thermal --prompts box \
+        --methods weak tent supervised released average ablations --out benchmarks/results/wesam_ablations
     python -m benchmarks.wesam_domains --data DIR --minutes 0        the tables of what is there, and nothing else
     python -m benchmarks.wesam_domains --data DIR --methods weak --lr 1e-3 --seeds 1 --out OUT     a third of the rate
 
@@ -15,7 +17,8 @@ itself finds in everything mode; an object is then given the best of the answers
 are no true masks to supervise.
 
 Hyper-parameters are chosen on a fold of the training images of one domain, nuclei, for each method by itself, by the
-mean over box, point and coarse, a run each, and used everywhere (RUNS/tuned-METHOD.json).
+mean over box, point and coarse (or those of --prompts), a run each, and used everywhere (RUNS/tuned-METHOD.json). A
+row of the ablation has those of the whole method, unless it was tuned: other weights want other rates.
 Differences to Direct, sam_mini as it is, are paired by object and averaged over seeds; their 95 % intervals come from
 drawing images with replacement. Research-only photos: no weights and no page of this is shipped.
 Writes OUT.json and OUT.md, benchmarks/results/wesam_domains by default, and RUNS/report.html with pictures.
@@ -232,9 +235,10 @@ def tune(plan: Plan, rates: tuple[float, ...], lengths: tuple[int, ...]) -> None
     Writes RUNS/tuned-METHOD.json: [learning rate, steps]. Direct is told beside them, without any step.
     """
     for method in plan.methods:
-        tried = {rate: np.mean([fold_scores(plan, p, method, rate, lengths) for p in PROMPTS[:3]], 0) for rate in rates}
+        prompts = [prompt for prompt in plan.prompts if prompt != AUTOMATIC]
+        tried = {rate: np.mean([fold_scores(plan, p, method, rate, lengths) for p in prompts], 0) for rate in rates}
         best = max(itertools.product(rates, range(len(lengths))), key=lambda at: tried[at[0]][at[1]])
-        before = np.mean([direct_score(plan, prompt) for prompt in PROMPTS[:3]])
+        before = np.mean([direct_score(plan, prompt) for prompt in prompts])
         print(f"\n{method}: mean IoU on the fold, {before:.4f} before, after {', '.join(map(str, lengths))} steps")
         for rate, scores in tried.items():
             print(f"  lr {rate:g}: " + ", ".join(f"{score:.4f}" for score in scores))

@@ -52,6 +52,7 @@ ABLATIONS: dict[str, Any] = {
     "train-norms": WeakLora(Adapted(SAM, None, NORMS)),
     "train-all": WeakLora(Adapted(SAM, None, (r".*",))),
 }
+READINGS = ("released", "average")  # as the released code has it; with an averaged teacher
 METHODS: dict[str, Any] = {
     WEAK: WeakLora(LORA),
     TENT: Tent(LORA),
@@ -133,9 +134,10 @@ class Plan:
                             yield Cell(name, prompt, method, seed)
 
     def hyper(self, method: str) -> Hyper:
-        """As tuned, if it was; a variant of the whole method, such as a row of the ablation, has what that has."""
-        kept = self.runs / TUNED.format(method if method in MAIN else WEAK)
-        found = Hyper(*json.loads(kept.read_text())) if kept.exists() else Hyper()
+        """As tuned, if it was; a variant of the whole method that was not, such as one without a loss, has its numbers."""
+        files = [self.runs / TUNED.format(name) for name in (method, *[WEAK] * (method not in MAIN))]
+        kept = next((json.loads(path.read_text()) for path in files if path.exists()), ())
+        found = Hyper(*kept)
         return Hyper(found.lr if self.lr is None else self.lr, found.steps if self.steps is None else self.steps)
 
     def directory(self, cell: Cell, hyper: Hyper | None = None, part: Part = "train") -> Path:

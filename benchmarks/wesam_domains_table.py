@@ -17,6 +17,7 @@ from benchmarks.wesam_domains_plan import (
     LEAST,
     MAIN,
     METHODS,
+    READINGS,
     RECORDS,
     SUPERVISED,
     TENT,
@@ -59,7 +60,7 @@ def result(plan: Plan, found: Found, pixels: Pixels) -> dict[str, Any]:
     refuse_other_objects(found)
     trained = [cell for cell in found if cell.method != DIRECT]
     return {
-        "command": "python -m benchmarks.wesam_domains --data DIR"
+        "command": f"python -m benchmarks.wesam_domains --data DIR{_narrowed(plan)}"
         + f" --seeds {plan.seeds} --grid {plan.grid}"
         + ("" if plan.lr is None else f" --lr {plan.lr:g}")
         + ("" if plan.steps is None else f" --steps {plan.steps}")
@@ -72,8 +73,15 @@ def result(plan: Plan, found: Found, pixels: Pixels) -> dict[str, Any]:
             cell_row(plan, found, pixels, *place) for place in dict.fromkeys((c.domain, c.prompt) for c in trained)
         ],
         "across": across(found),
-        "ablation": ablation(found),
+        "ablation": ablation(plan, found),
     }
+
+
+def _narrowed(plan: Plan) -> str:
+    """The options by which less, or other than the main methods, was asked for."""
+    usual = Plan(plan.data, plan.runs)
+    asked = {name: getattr(plan, name) for name in ("domains", "prompts", "methods")}
+    return "".join(f" --{name} {' '.join(v)}" for name, v in asked.items() if v != getattr(usual, name))
 
 
 def refuse_other_objects(found: Found) -> None:
@@ -157,17 +165,18 @@ def _gain_in(found: Found, domain: str, prompt: str, asked: str) -> float:
     return statistics.mean(adapted) - _mean(found[direct(domain)], asked)
 
 
-def ablation(found: Found) -> list[dict[str, Any]]:
+def ablation(plan: Plan, found: Found) -> list[dict[str, Any]]:
     """Of the whole method and of each variant: mean IoU, its difference to Direct and to the whole method."""
     places = dict.fromkeys((c.domain, c.prompt) for c in found if c.method in ABLATIONS)
     rows = []
-    for method in (WEAK, *ABLATIONS):
+    for method in (WEAK, *READINGS, *ABLATIONS):
         count = leaves.count(METHODS[method].table()["params"])
         for domain, prompt in places:
             if not (each := [_mean(records, prompt) for records in _seeds(found, domain, prompt, method).values()]):
                 continue
             here, whole = Cell(domain, prompt, method, 0), Cell(domain, prompt, WEAK, 0)
             row = {"method": method, "parameters": count, "domain": domain, "prompt": prompt, "scores": spread(each)}
+            row |= plan.hyper(method)._asdict()
             row["gain"] = difference(found, here, direct(domain), prompt)
             both = _seeds(found, domain, prompt, WEAK).keys() & _seeds(found, domain, prompt, method).keys()
             has_whole = method != WEAK and both
@@ -241,13 +250,14 @@ def _across(found: Mapping[str, Any]) -> list[str]:
 
 def _ablation(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     lines = [
-        f"| {row['method']} | {row['parameters']} | {row['domain']}, {row['prompt']} | {_cell(row['scores'])} | "
+        f"| {row['method']} | {row['parameters']} | {row['lr']:g}, {row['steps']} | {row['domain']}, {row['prompt']} | "
+        f"{_cell(row['scores'])} | "
         f"{_gain(row['gain'])} | {_gain(row['to whole']) if 'to whole' in row else ''} | {row['gain']['seeds']} |"
         for row in rows
     ]
-    head = ["## Without a loss, or with other weights trained, at the same learning rate and length", ""]
-    names = "| method | parameters | domain, prompt | mean IoU | − Direct | − whole method | seeds |"
-    return [*head, names, "|---" * 7 + "|", *lines, ""] if lines else []
+    head = ["## Without a loss, with other weights trained, or read otherwise", ""]
+    names = "| method | parameters | rate, steps | domain, prompt | mean IoU | − Direct | − whole method | seeds |"
+    return [*head, names, "|---" * 8 + "|", *lines, ""] if lines else []
 
 
 def _cell(scores: Mapping[str, Any] | None) -> str:

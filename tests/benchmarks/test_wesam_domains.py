@@ -122,6 +122,10 @@ def test_tuned_numbers_go_to_every_domain_and_to_the_ablation(tmp_path, monkeypa
     monkeypatch.setattr(wesam_domains, "direct_score", lambda plan, prompt: 0.25)
     wesam_domains.tune(plan, (1.0, 2.0), (10, 20, 30))
     assert set(asked) == {"box", "point", "coarse"}
+    curves["train-all", 2.0] = [0.1, 0.2, 0.3]
+    asked.clear()
+    wesam_domains.tune(dataclasses.replace(plan, prompts=("box",), methods=("train-all",)), (1.0, 2.0), (10, 20, 30))
+    assert (set(asked), plan.hyper("train-all")) == ({"box"}, Hyper(2.0, 30))
     assert plan.hyper(WEAK) == plan.hyper("no-dice") == Hyper(1.0, 20)
     assert plan.hyper(TENT) == Hyper(1.0, 10)
     assert plan.hyper(SUPERVISED) == Hyper()
@@ -240,9 +244,16 @@ def test_gains_are_paired_over_seeds(found):
     assert across["gains"]["box"][AUTOMATIC] == pytest.approx((0.1 - 0.2) / 4)
     whole, without = result["ablation"]
     assert (whole["method"], without["method"]) == (WEAK, "no-dice")
+    assert (without["lr"], without["steps"]) == Hyper()
     assert without["to whole"]["mean"] == pytest.approx(-0.08)  # the seed that both have
     assert (whole["gain"]["seeds"], without["to whole"]["seeds"]) == (2, 1)
     assert without["gain"]["mean"] == pytest.approx(0)
+
+
+def test_the_command_says_what_was_asked_for():
+    less = dataclasses.replace(PLAN, prompts=("box",), methods=(WEAK, "average"), seeds=3)
+    begin = "python -m benchmarks.wesam_domains --data DIR --prompts box --methods weak average --seeds 3"
+    assert wesam_domains_table.result(less, {}, {})["command"].startswith(begin)
 
 
 def test_cells_that_lose_are_named_with_what_the_teacher_did(found, monkeypatch):

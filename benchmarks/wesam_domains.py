@@ -2,7 +2,8 @@
 
     python -m benchmarks.wesam_domains --data DIR --tune             first: learning rates and numbers of steps
     python -m benchmarks.wesam_domains --data DIR --minutes 60       as often as it takes: it goes on where it stopped
-    python -m benchmarks.wesam_domains --data DIR --tune --prompts box --methods train-decoder train-norms train-all
+    python -m benchmarks.wesam_domains --data DIR --tune --prompts box --methods train-decoder train-all \
+        --rates 1e-4 3e-4
     python -m benchmarks.wesam_domains --data DIR --domains nuclei polyps thermal --prompts box \
         --methods weak tent supervised released average ablations --out benchmarks/results/wesam_ablations
     python -m benchmarks.wesam_domains --data DIR --minutes 0        the tables of what is there, and nothing else
@@ -127,11 +128,12 @@ def parse() -> dict[str, Any]:
     parser.add_argument("--limit", type=int, help="at most so many test images, to try it out")
     parser.add_argument("--grid", type=int, default=16, help="clicks a side, for automatic prompts")
     parser.add_argument("--tune", action="store_true", help="choose hyper-parameters for --methods, and stop")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="that --tune tries")
     parser.add_argument("--tiny", action="store_true", help="two steps, two images, one seed: does it run at all?")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/wesam_domains"))
-    args = vars(parser.parse_args()) | {"rates": RATES, "lengths": LENGTHS}
+    args = vars(parser.parse_args()) | {"lengths": LENGTHS}
     chosen = [name for given in args["methods"] for name in (ABLATIONS if given == "ablations" else [given])]
-    args |= {"methods": tuple(chosen)} | {name: tuple(args[name]) for name in ("domains", "prompts")}
+    args |= {"methods": tuple(chosen)} | {name: tuple(args[name]) for name in ("domains", "prompts", "rates")}
     if args["tiny"]:
         small = {"steps": 2, "limit": 2, "seeds": 1, "grid": 4, "rates": RATES[:1], "lengths": (1, 2)}
         args |= small | {"runs": Path("runs/wesam_domains_tiny"), "out": Path("runs/wesam_domains_tiny/result")}

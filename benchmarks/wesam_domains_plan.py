@@ -134,7 +134,7 @@ class Plan:
                             yield Cell(name, prompt, method, seed)
 
     def hyper(self, method: str) -> Hyper:
-        """As tuned, if it was; a variant of the whole method that was not, such as one without a loss, has its numbers."""
+        """As tuned, if it was; a variant of the whole method that was not, as one without a loss, has its numbers."""
         files = [self.runs / TUNED.format(name) for name in (method, *[WEAK] * (method not in MAIN))]
         kept = next((json.loads(path.read_text()) for path in files if path.exists()), ())
         found = Hyper(*kept)

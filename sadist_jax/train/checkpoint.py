@@ -8,7 +8,6 @@ restored by any number of hosts and devices.
 """
 
 import dataclasses
-import json
 import math
 import shutil
 import tempfile
@@ -29,9 +28,6 @@ from sadist_jax.train.saved_params import save_held
 from sadist_jax.train.state import State
 from sadist_jax.train.writer import Writer, first_line
 from sadist_jax.typing import Params
-from sadist_jax.weights.files import replacing
-
-_LATER = "metrics.json"  # in the folder of a step: numbers that came after it was saved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,22 +77,23 @@ class Checkpoints:
     def save(self, state: State, position: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
         """Save the state as of its step; returns when the state may be used up. Writing goes on in the background.
 
-        A step that is there already only gets the metrics, if there are any.
+        A step that is there already gets the position, and the metrics if there are any, and keeps its state.
 
         Raises:
           BadInput: this save cannot begin, or the one before could not be written; on every host, whichever failed.
         """
-        step, metrics = int(state.step), dict(metrics or {})
-        if step in self._there:
-            return self._add(step, metrics)
+        step, told = int(state.step), {"position": dict(position), **({"metrics": dict(metrics)} if metrics else {})}
         self.settle()
+        if step in self._there:
+            where = folder.step(self.directory, step)
+            return folder.change(self.directory, partial(folder.tell_later, where, told))
         folder.change(self.directory, partial(self._make_room, _size(state), step))
         meta = {
             "step": step,
             "identity": self.identity,
             "config": self.config,
-            "position": dict(position),
-            "metrics": metrics,
+            "metrics": {},
+            **told,
             "leaves": {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in _named(state).items()},
         }
         self._writer.begin(
@@ -104,10 +101,12 @@ class Checkpoints:
         )
         self._there.add(step)
 
-    def _add(self, step: int, metrics: Mapping[str, float]) -> None:
-        if metrics:
-            self.settle()
-            folder.change(self.directory, partial(_write_json, folder.step(self.directory, step) / _LATER, metrics))
+    def forget(self, after: int) -> None:
+        """Delete the checkpoints of steps beyond `after`, so that these can be saved anew."""
+        self._writer.settle()
+        late = [step for step in self._of_this_run() if step > after]
+        folder.change(self.directory, lambda: [folder.delete(folder.step(self.directory, step)) for step in late])
+        self._there = {step for step in self._there if step <= after}
 
     def settle(self) -> None:
         """Wait for what is being written, then delete what the policy does not keep. For the end of a run, and `save`.
@@ -220,9 +219,14 @@ class Checkpoints:
                 "or choose another directory with --out"
             )
 
+    def _of_this_run(self) -> list[int]:
+        """Steps whose folders have a manifest: what has none was put there by somebody else."""
+        steps = folder.steps(self.directory)
+        return [step for step in steps if (folder.step(self.directory, step) / manifest.NAME).exists()]
+
     def _delete_old(self) -> None:
-        """Delete checkpoints of this run that the policy does not keep. Folders without a manifest are not of it."""
-        there = [s for s in folder.steps(self.directory) if (folder.step(self.directory, s) / manifest.NAME).exists()]
+        """Delete checkpoints that the policy does not keep."""
+        there = self._of_this_run()
         kept = set(there[-max(self.spec.keep, 1) :])
         if self.spec.keep_every > 0:
             kept |= {step for step in there if step % self.spec.keep_every == 0}
@@ -237,10 +241,8 @@ class Checkpoints:
 
     def _value(self, step: int, name: str) -> float | None:
         """The number `name` of a checkpoint, negated where less is better; None where there is none."""
-        where = folder.step(self.directory, step)
         try:
-            later = json.loads((where / _LATER).read_bytes()) if (where / _LATER).exists() else {}
-            value = float({**folder.meta(where)["metrics"], **later}[name])
+            value = float(folder.meta(folder.step(self.directory, step))["metrics"][name])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return None if math.isnan(value) else value if self.spec.best_is == "max" else -value
@@ -251,11 +253,6 @@ def _on_all(problem: str | None) -> str | None:
     if hosts.any_of(problem is not None):
         return problem or "another host's log says why"
     return None
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with replacing(path) as file:
-        file.write(json.dumps(value).encode())
 
 
 def _size(state: Any) -> int:

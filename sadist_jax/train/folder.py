@@ -3,14 +3,17 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sadist_jax.errors import BadInput
 from sadist_jax.parallel import hosts
+from sadist_jax.train import manifest
+from sadist_jax.weights.files import replacing
 
 CHECKPOINTS, HELD, BROKEN = "checkpoints", "held", "broken"
+_LATER = "later.json"  # in a step's folder
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the names that Orbax gives to what it is writing
 _DELETED = ".deleted"
 
@@ -27,11 +30,21 @@ def step(directory: Path, number: int) -> Path:
 
 
 def meta(path: Path) -> dict[str, Any]:
-    """The JSON in a folder that a run has saved. Raises ValueError where a step's folder is a copy of another's."""
+    """The JSON in a folder that a run has saved, with what it was told later.
+
+    Raises ValueError where a step's folder is a copy of another's.
+    """
     found = json.loads((path / "meta" / "metadata").read_bytes())
     if str(found.get("step", path.name)) != path.name:
         raise ValueError(f"it is a copy of step {found['step']}")
-    return found
+    later = manifest.unsealed((path / _LATER).read_bytes()) if (path / _LATER).exists() else None
+    return {**found, **(later or {})}
+
+
+def tell_later(path: Path, told: Mapping[str, Any]) -> None:
+    """Replace entries of the JSON in a folder that is complete, which stays as it is."""
+    with replacing(path / _LATER) as file:
+        file.write(manifest.sealed(told))
 
 
 def set_aside(directory: Path, path: Path) -> Path:

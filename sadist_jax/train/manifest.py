@@ -29,7 +29,7 @@ def write(folder: Path) -> None:
         digests = list(threads.map(partial(_digest, folder), names))
     files = {name: [(folder / name).stat().st_size, digest] for name, digest in zip(names, digests, strict=True)}
     with replacing(folder / NAME) as file:
-        file.write(json.dumps({"digest": _own_digest(files), "files": files}, indent=1).encode())
+        file.write(sealed(files))
 
 
 def problem(folder: Path, share: int = 0, of: int = 1) -> str | None:
@@ -39,21 +39,36 @@ def problem(folder: Path, share: int = 0, of: int = 1) -> str | None:
     digests every file whose rank by size is `share` modulo `of`.
     """
     try:
-        content = json.loads((folder / NAME).read_bytes())
-        files = content["files"]
-        if content["digest"] != _own_digest(files):
-            return f"{NAME} is damaged"
+        files = unsealed((folder / NAME).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return f"it has no {NAME}: it was never finished, or is no checkpoint of this version"
     except OSError as error:
         return _unreadable(NAME, error)
-    except (ValueError, KeyError, TypeError):
+    if files is None:
         return f"{NAME} is damaged"
     by_size = sorted(files, key=lambda name: (-files[name][0], name))
     checks = [partial(_size_problem, folder, files, name) for name in by_size]
     checks += [partial(_digest_problem, folder, files, name) for name in by_size[share::of]]
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         return next(filter(None, threads.map(lambda check: check(), checks)), None)
+
+
+def sealed(value: Mapping[str, Any]) -> bytes:
+    """JSON with a digest of its own."""
+    return json.dumps({"digest": _digest_of(value), "value": value}, indent=1).encode()
+
+
+def unsealed(content: bytes) -> dict[str, Any] | None:
+    """What `sealed` was given; None where the bytes are not as it wrote them."""
+    try:
+        found = json.loads(content)
+        return found["value"] if found["digest"] == _digest_of(found["value"]) else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _size_problem(folder: Path, files: Mapping[str, Any], name: str) -> str | None:
@@ -76,10 +91,6 @@ def _digest_problem(folder: Path, files: Mapping[str, Any], name: str) -> str | 
 def _digest(folder: Path, name: str) -> str:
     with (folder / name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _own_digest(files: Any) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _unreadable(name: str, error: OSError) -> str:

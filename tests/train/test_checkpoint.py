@@ -199,20 +199,45 @@ def test_every_nth_stays(tmp_path):
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"3", "6", "7", "8"}
 
 
-def test_numbers_that_come_after_the_save_count(tmp_path):
+def test_what_comes_after_the_save_counts(tmp_path):
     """A run that is stopped saves before its evals; the next one evaluates, and saves the same step again."""
     spec = CheckpointSpec(keep=1, best="val/miou")
     checkpoints = opened(tmp_path, spec)
     checkpoints.save(state_at(1), {}, {"val/miou": 0.5})
-    checkpoints.save(state_at(2), {})
+    checkpoints.save(state_at(2), {"owed": True})
     checkpoints.close()
     checkpoints = opened(tmp_path, spec)
-    state = checkpoints.restore(template(state_at(0))).state
-    checkpoints.save(state, {}, {"val/miou": 0.9})
+    found = checkpoints.restore(template(state_at(0)))
+    assert found.meta["position"] == {"owed": True}
+    checkpoints.save(found.state, {}, {"val/miou": 0.9})
+    assert checkpoints.restore(template(state_at(0))).meta["position"] == {}
+    checkpoints.save(found.state, {})  # the number stays
     for step, miou in ((3, 0.6), (4, 0.7)):
         checkpoints.save(state_at(step), {}, {"val/miou": miou})
     checkpoints.close()
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"2", "4"}
+
+
+def test_what_comes_after_the_save_is_ignored_when_damaged(saved):
+    checkpoints = opened(saved)
+    state = checkpoints.restore(template(state_at(0))).state
+    checkpoints.save(state, {"meter": "newer"})
+    checkpoints.close()
+    assert restore(saved).meta["position"] == {"meter": "newer"}
+    path = saved / "checkpoints" / "6" / "later.json"
+    path.write_text(path.read_text().replace("newer", "never"))
+    assert restore(saved).meta["position"]["meter"]["sums"]["loss"] == [6.1, 3.0]
+
+
+def test_steps_that_are_forgotten_can_be_saved_anew(saved):
+    checkpoints = opened(saved)
+    checkpoints.restore(template(state_at(0)))
+    checkpoints.forget(after=3)
+    assert_same_bits(checkpoints.restore(template(state_at(0))).state, state_at(2))
+    other = dataclasses.replace(state_at(5), step=jnp.int32(4))
+    checkpoints.save(other, {})
+    checkpoints.close()
+    assert_same_bits(restore(saved).state, other)
 
 
 def test_a_run_that_is_refused_deletes_nothing(saved):

@@ -29,7 +29,7 @@ def flip(path, bit):
 
 
 def test_every_file_below_is_listed_with_size_and_sha256(folder):
-    listed = json.loads((folder / manifest.NAME).read_text())["files"]
+    listed = json.loads((folder / manifest.NAME).read_text())["value"]
     assert listed == {name: [len(c), hashlib.sha256(c).hexdigest()] for name, c in FILES.items()}
     assert manifest.problem(folder) is None
 
@@ -53,7 +53,7 @@ def test_any_flipped_bit_of_the_manifest_is_noticed(folder):
     assert manifest.problem(folder) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"null", b'{"files": 3, "digest": ""}', b"\xff\xfe", b"[" * 50])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"null", b'{"value": 3, "digest": ""}', b"\xff\xfe", b"[" * 50])
 def test_anything_else_in_its_place_is_damage(folder, content):
     (folder / manifest.NAME).write_bytes(content)
     assert manifest.problem(folder) == "manifest.json is damaged"

@@ -37,14 +37,19 @@ def meta(path: Path) -> dict[str, Any]:
     found = json.loads((path / "meta" / "metadata").read_bytes())
     if str(found.get("step", path.name)) != path.name:
         raise ValueError(f"it is a copy of step {found['step']}")
-    later = manifest.unsealed((path / _LATER).read_bytes()) if (path / _LATER).exists() else None
-    return {**found, **(later or {})}
+    return {**found, **_later(path)}
 
 
 def tell_later(path: Path, told: Mapping[str, Any]) -> None:
     """Replace entries of the JSON in a folder that is complete, which stays as it is."""
+    content = manifest.sealed({**_later(path), **told})
     with replacing(path / _LATER) as file:
-        file.write(manifest.sealed(told))
+        file.write(content)
+
+
+def _later(path: Path) -> dict[str, Any]:
+    found = manifest.unsealed((path / _LATER).read_bytes()) if (path / _LATER).exists() else None
+    return found or {}
 
 
 def set_aside(directory: Path, path: Path) -> Path:

@@ -113,6 +113,7 @@ class Writer:
 
 
 def first_line(error: BaseException) -> str:
-    """An error of a library, short enough for a sentence."""
-    text = str(error).partition("\n")[0][:200]
+    """An error of a library, short enough for a sentence: storage layers name the cause last."""
+    text = str(error).partition("\n")[0]
+    text = text if len(text) <= 200 else f"{text[:80]} ... {text[-120:]}"
     return text if isinstance(error, BadInput) else f"{type(error).__name__}: {text}"

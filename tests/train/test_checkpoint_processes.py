@@ -124,6 +124,7 @@ def run(scenario, out):
     finally:
         for process in both:
             process.kill()
+            process.communicate()
     files = [out / f"results-{process}.json" for process in range(2)]
     assert all(file.exists() for file in files), "\n".join(outputs)
     return [json.loads(file.read_text()) for file in files], time.monotonic() - begun

@@ -169,8 +169,9 @@ class Checkpoints:
         try:
             meta = folder.meta(where)
             self._check(meta, template, accept)
-            state = ocp.StandardCheckpointHandler().restore(where / "state", args=ocp.args.StandardRestore(template))
-            return Restored(state, meta)
+            reader: Any = ocp.StandardCheckpointHandler()  # typed for paths of another library, it takes any
+            args = ocp.args.StandardRestore(template)
+            return Restored(reader.restore(where / "state", args=args), meta)
         except Exception as error:  # Orbax raises whatever its storage layer does
             return error
 

@@ -75,7 +75,7 @@ def _read_held(directory: Path) -> dict[str, np.ndarray]:
 
 def _read_part(path: Path, key: str | None = None) -> dict[str, np.ndarray]:
     """{leaf name: value} of a saved tree, or of its branch `key`."""
-    reader = ocp.PyTreeCheckpointHandler()
+    reader: Any = ocp.PyTreeCheckpointHandler()  # typed for paths of another library, it takes any
     there = reader.metadata(path).tree
     if key is not None and not there.get(key):
         return {}  # an empty tree

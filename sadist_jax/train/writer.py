@@ -30,7 +30,7 @@ class Writer:
         options = ocp.AsyncOptions(
             post_finalization_callback=self._seal, barrier_sync_fn=self._meet if several else None
         )
-        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
+        self._orbax: Any = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._folder = Path()
         self._written: Future[None] | None = None

@@ -74,6 +74,20 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def any_of(flag: bool) -> bool:
+    """Whether `flag` is true on any process; every process must call it."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def least(number: int) -> int:
+    """The smallest `number` of all processes; every process must call it."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.asarray(number, np.int32)).min())
+
+
 def global_batch(rows: Mapping[str, np.ndarray], sharding: Sharding) -> dict[str, jax.Array]:
     """This process's rows of every array -> arrays of the whole batch, cut over all devices.
 

@@ -1,28 +1,33 @@
 """Checkpoints: the state by Orbax, written beside the training, and a JSON of what it belongs to.
 
-A step either is there whole or does not count: Orbax writes to a temporary name and renames, and restoring walks back
-from the newest step to the first that can be read. What cannot be read is moved to `broken/`, never deleted.
+A checkpoint counts when its manifest says that it is whole (`manifest.py`): process 0 digests every file in the
+background before the folder gets its name, and restoring compares before it reads, which is one read of the files more,
+shared among the hosts. Restoring goes back from the newest step to the first that is whole on every host; what is newer
+and is not goes to `broken/`, never deleted. The position in the data is step times global batch, so a checkpoint may be
+restored by any number of hosts and devices.
 """
 
 import dataclasses
-import time
+import math
+import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
 
 from sadist_jax import tree
 from sadist_jax.errors import BadInput
 from sadist_jax.parallel import hosts
+from sadist_jax.train import folder, manifest
+from sadist_jax.train.saved_params import save_held
 from sadist_jax.train.state import State
+from sadist_jax.train.writer import Writer, first_line
 from sadist_jax.typing import Params
-
-FOLDER, BROKEN, HELD = "checkpoints", "broken", "held"  # in the directory of the run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +37,14 @@ class CheckpointSpec:
     Attributes:
       every: steps between checkpoints; the last step is always saved.
       keep: how many of the newest stay.
+      keep_every: checkpoints of steps that this divides stay too; 0: of none.
       best: name of an eval's number ("val/miou"); the checkpoint of its best value stays too.
       best_is: whether more or less of it is better.
     """
 
     every: int = 1000
     keep: int = 2
+    keep_every: int = 0
     best: str | None = None
     best_is: Literal["max", "min"] = "max"
 
@@ -48,7 +55,7 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run in `directory`/checkpoints.
+    """The checkpoints of one run in `directory`/checkpoints. Every host calls every method, except where one says so.
 
     `identity` says what the data position means (data set, seed, global batch); `config` is kept for people.
     """
@@ -56,64 +63,117 @@ class Checkpoints:
     def __init__(self, directory: Path, spec: CheckpointSpec, identity: Mapping[str, Any], config: Any):
         self.directory, self.spec = Path(directory).absolute(), spec
         self.identity, self.config = dict(identity), config
-        keep: list[policies.PreservationPolicy] = [policies.LatestN(max(spec.keep, 1))]
-        if spec.best is not None:
-            keep.append(policies.BestN(get_metric_fn=self._value, reverse=spec.best_is == "min", n=1))
-        options = ocp.CheckpointManagerOptions(
-            cleanup_tmp_directories=True, preservation_policy=policies.AnyPreservationPolicy(keep)
-        )
-        self._manager = ocp.CheckpointManager(self.directory / FOLDER, item_names=("state", "meta"), options=options)
+        self._writer = Writer()
+        self._there: set[int] = set()  # steps that need no saving, the same on every host
 
-    def _value(self, metrics: Mapping[str, float]) -> float:
-        worst = float("-inf") if self.spec.best_is == "max" else float("inf")
-        return metrics.get(self.spec.best or "", worst)
+    def check_room(self, *trees: Any) -> None:
+        """Raises BadInput now where the first save of these would fail: no writing there, or not space enough."""
+        folder.change(self.directory, partial(self._make_room, sum(map(_size, trees))))
+
+    def hold(self, held: Params) -> None:
+        """Save the parameters that the run does not move, unless they are there."""
+        save_held(self.directory, held, self.identity)
 
     def save(self, state: State, position: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
-        """Save the state as of its step, unless it is there; returns when the state may be used up.
+        """Save the state as of its step; returns when the state may be used up. Writing goes on in the background.
 
-        Writing goes on in the background; what goes wrong there is raised by the next `save` or by `close`.
+        A step that is there already gets the position, and the metrics if there are any, and keeps its state.
+
+        Raises:
+          BadInput: this save cannot begin, or the one before could not be written; on every host, whichever failed.
         """
-        step = int(state.step)
-        if step in self._manager.all_steps():
-            return
+        step, told = int(state.step), {"position": dict(position), **({"metrics": dict(metrics)} if metrics else {})}
+        self.settle()
+        if step in self._there:
+            where = folder.step(self.directory, step)
+            return folder.change(self.directory, partial(folder.tell_later, where, told))
+        folder.change(self.directory, partial(self._make_room, _size(state), step))
         meta = {
             "step": step,
             "identity": self.identity,
             "config": self.config,
-            "position": dict(position),
+            "metrics": {},
+            **told,
             "leaves": {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in _named(state).items()},
         }
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-        self._manager.save(step, args=args, metrics=dict(metrics or {}) if self.spec.best is not None else None)
+        self._writer.begin(
+            folder.step(self.directory, step), state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+        )
+        self._there.add(step)
 
-    def restore(self, template: State, *, accept: bool = False) -> Restored | None:
-        """The newest checkpoint that can be read, into the shapes and shardings of `template`; None if there is none.
+    def forget(self, after: int) -> None:
+        """Delete the checkpoints of steps beyond `after`, so that these can be saved anew."""
+        self._writer.settle()
+        late = [step for step in self._of_this_run() if step > after]
+        folder.change(self.directory, lambda: [folder.delete(folder.step(self.directory, step)) for step in late])
+        self._there = {step for step in self._there if step <= after}
+
+    def settle(self) -> None:
+        """Wait for what is being written, then delete what the policy does not keep. For the end of a run, and `save`.
 
         Raises:
-          BadInput: it belongs to other data (unless `accept`) or to another model, or no checkpoint can be read.
+          BadInput: it could not be written; on every host, whichever failed.
         """
-        broken: dict[int, Exception] = {}
-        restored = None
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-                self._check(meta, template, accept)
-                args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-                restored = Restored(self._manager.restore(step, args=args)["state"], meta)
-                break
-            except BadInput:
-                raise
-            except Exception as error:  # Orbax raises whatever its storage layer does
-                broken[step] = error
-        if broken and restored is None:
-            step, error = next(iter(broken.items()))
+        self._writer.settle()
+        if self._there and hosts.index() == 0:  # not before restoring has found a whole one
+            self._delete_old()
+
+    @property
+    def failed(self) -> bool:
+        """Whether this host knows already that the last save went wrong (`settle` would raise). It does not wait."""
+        return self._writer.failed
+
+    def close(self) -> None:
+        """Wait for what this host is writing. No collective call: it may follow an error that other hosts do not have.
+
+        Raises:
+          BadInput: it could not be written, and nothing has said so yet.
+        """
+        if self._writer.close() and hosts.index() == 0:
+            self._delete_old()
+
+    def restore(self, template: State, *, accept: bool = False) -> Restored | None:
+        """The newest checkpoint that is whole, into the shapes and shardings of `template`; None if there is none.
+
+        Raises:
+          BadInput: it belongs to other data (unless `accept`) or to another model, or no checkpoint is whole.
+        """
+        self._writer.settle()
+        steps, broken = folder.steps(self.directory), {}
+        while (step := hosts.least(max(steps, default=-1))) >= 0:
+            where = folder.step(self.directory, step)
+            problem = _on_all(manifest.problem(where, hosts.index(), hosts.count()))
+            found = self._read(step, template, accept) if problem is None else None
+            if hosts.any_of(isinstance(found, BadInput)):
+                raise found if isinstance(found, BadInput) else BadInput(f"another host refuses {where}; see its log")
+            problem = problem or _on_all(first_line(found) if isinstance(found, Exception) else None)
+            if isinstance(found, Restored) and problem is None:
+                self._there = {step}
+                folder.change(self.directory, partial(self._tidy, step, broken))
+                return found
+            found = None  # two states at a time may be more than the devices hold
+            broken[step] = problem
+            steps = [other for other in steps if other < step]
+        if hosts.any_of(bool(broken or steps)):
+            step, why = next(iter(broken.items()), (None, "not every host sees it; do they share the directory?"))
             raise BadInput(
-                f"none of the checkpoints in {self.directory / FOLDER} can be read (step {step}: {_first_line(error)}"
-                "); move that folder away to start from the beginning"
+                f"none of the checkpoints in {self.directory / folder.CHECKPOINTS} can be read (step {step}: {why}); "
+                "move that folder away to start from the beginning"
             )
-        if broken:
-            self._set_aside(broken)
-        return restored
+        folder.change(self.directory, partial(folder.clear, self.directory))
+        return None
+
+    def _read(self, step: int, template: State, accept: bool) -> Restored | Exception:
+        """A checkpoint whose files are as they were written. Errors are returned: other hosts wait for a word."""
+        where = folder.step(self.directory, step)
+        try:
+            meta = folder.meta(where)
+            self._check(meta, template, accept)
+            reader: Any = ocp.StandardCheckpointHandler()  # typed for paths of another library, it takes any
+            args = ocp.args.StandardRestore(template)
+            return Restored(reader.restore(where / "state", args=args), meta)
+        except Exception as error:  # Orbax raises whatever its storage layer does
+            return error
 
     def _check(self, meta: Mapping[str, Any], template: State, accept: bool) -> None:
         saved, now = meta["identity"], self.identity
@@ -135,64 +195,71 @@ class Checkpoints:
                 f"choose another directory with --out:\n{problems.strip()}"
             )
 
-    def _set_aside(self, broken: Mapping[int, Exception]) -> None:
-        """Move unreadable steps away; left in place, they would be taken for the newest step again."""
-        for step, error in broken.items():
-            aside = self.directory / BROKEN / f"{step}-{time.time_ns()}"
-            warnings.warn(f"checkpoint {step} cannot be read ({_first_line(error)}); moved to {aside}", stacklevel=3)
-            if hosts.index() == 0:
-                aside.parent.mkdir(exist_ok=True)
-                (self.directory / FOLDER / str(step)).rename(aside)
-        hosts.barrier("broken checkpoints are aside")
-        self._manager.reload()
+    def _tidy(self, restored: int, broken: Mapping[int, str | None]) -> None:
+        """Move away what is newer than the restored step; left there, it would be taken for the newest again."""
+        for step in folder.steps(self.directory):
+            if step > restored:
+                aside = folder.set_aside(self.directory, folder.step(self.directory, step))
+                why = broken.get(step) or "not every host sees it"
+                warnings.warn(f"checkpoint {step} cannot be read ({why}); moved to {aside}", stacklevel=6)
+        folder.clear(self.directory)
 
-    def close(self) -> None:
-        """Wait for what is being written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def _make_room(self, size: int, step: int | None = None) -> None:
+        """See that `size` bytes can be written, and that nothing is in the place of a new step."""
+        where = self.directory / folder.CHECKPOINTS
+        where.mkdir(parents=True, exist_ok=True)
+        if step is not None and folder.step(self.directory, step).exists():
+            aside = folder.set_aside(self.directory, folder.step(self.directory, step))
+            warnings.warn(f"checkpoint {step} is not of this run; moved to {aside}", stacklevel=6)
+        with tempfile.TemporaryFile(dir=where, buffering=0) as probe:
+            probe.write(b"0")
+        total, _, free = shutil.disk_usage(where)
+        if total and free < size:
+            raise BadInput(
+                f"{where} has {free / 1e6:.0f} MB left, too little for a checkpoint of {size / 1e6:.0f} MB; free space "
+                "or choose another directory with --out"
+            )
 
+    def _of_this_run(self) -> list[int]:
+        """Steps whose folders have a manifest: what has none was put there by somebody else."""
+        steps = folder.steps(self.directory)
+        return [step for step in steps if (folder.step(self.directory, step) / manifest.NAME).exists()]
 
-def save_held(directory: Path, held: Params) -> None:
-    """Save the parameters that a run does not move, once, beside its checkpoints."""
-    if tree.flatten(held):
-        with ocp.StandardCheckpointer() as writer:
-            writer.save(Path(directory).absolute() / HELD, held, force=True)
+    def _delete_old(self) -> None:
+        """Delete checkpoints that the policy does not keep."""
+        there = self._of_this_run()
+        kept = set(there[-max(self.spec.keep, 1) :])
+        if self.spec.keep_every > 0:
+            kept |= {step for step in there if step % self.spec.keep_every == 0}
+        if self.spec.best is not None:
+            values = [(value, step) for step in there if (value := self._value(step, self.spec.best)) is not None]
+            kept |= {step for _, step in sorted(values)[-1:]}
+        for step in set(there) - kept:
+            try:
+                folder.delete(folder.step(self.directory, step))
+            except OSError as error:
+                warnings.warn(f"the old checkpoint {step} cannot be deleted ({error})", stacklevel=4)
 
-
-def read_params(directory: Path) -> dict[str, np.ndarray]:
-    """{leaf name: value} of all parameters and statistics of a run, as of its newest readable checkpoint.
-
-    Raises:
-      BadInput: there is none.
-    """
-    held = Path(directory).absolute() / HELD
-    folder = Path(directory).absolute() / FOLDER
-    steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdigit()), reverse=True)
-    for step in steps:
+    def _value(self, step: int, name: str) -> float | None:
+        """The number `name` of a checkpoint, negated where less is better; None where there is none."""
         try:
-            moved = [_read_part(folder / str(step) / "state", part) for part in ("params", "extra")]
-            return moved[0] | moved[1] | (_read_part(held) if held.exists() else {})
-        except Exception as error:  # as above
-            warnings.warn(f"checkpoint {folder / str(step)} cannot be read ({_first_line(error)})", stacklevel=2)
-    raise BadInput(f"{directory} holds neither weights nor a checkpoint that can be read; name a run that has saved")
+            value = float(folder.meta(folder.step(self.directory, step))["metrics"][name])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return None if math.isnan(value) else value if self.spec.best_is == "max" else -value
 
 
-def _read_part(path: Path, key: str | None = None) -> dict[str, np.ndarray]:
-    """{leaf name: value} of a saved tree, or of its branch `key`."""
-    with ocp.PyTreeCheckpointer() as reader:
-        there = reader.metadata(path).item_metadata.tree
-        if key is not None and not there.get(key):
-            return {}  # an empty tree
-        there = there if key is None else {key: there[key]}
-        plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), there)
-        found = reader.restore(path, args=ocp.args.PyTreeRestore(there, plain, partial_restore=True))
-        return tree.flatten(found if key is None else found[key])
+def _on_all(problem: str | None) -> str | None:
+    """This host's problem, or word of another host's; None where no host has one. Every host calls it."""
+    if hosts.any_of(problem is not None):
+        return problem or "another host's log says why"
+    return None
+
+
+def _size(state: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 
 def _named(state: Any) -> dict[str, Any]:
     paths = jax.tree_util.tree_flatten_with_path(state)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"

@@ -16,7 +16,7 @@ from sadist_jax.parallel import hosts
 from sadist_jax.train import optim, outcome, plan, start
 from sadist_jax.train import run as runs
 from sadist_jax.train import state as states
-from sadist_jax.train.checkpoint import Checkpoints, save_held
+from sadist_jax.train.checkpoint import Checkpoints
 from sadist_jax.train.log import Log
 from sadist_jax.train.metrics import Meter
 from sadist_jax.train.plan import Plan
@@ -123,8 +123,7 @@ def _first_state(
 ) -> tuple[State, Mapping[str, Any]]:
     """(state, position) of the newest checkpoint, or of a new run; saves what will not change."""
     restored = saved.restore(job.template, accept=run.resume.accept)
-    if restored is None or run.resume.accept:
-        save_held(run.directory, job.layout.split(frozen)[0])
+    saved.hold(job.layout.split(frozen)[0])
     if restored is not None:
         return restored.state, restored.meta["position"]
     return job.create(_starts(run, job) if values is None else values), {}

@@ -12,7 +12,7 @@ from sadist_jax import pretrained, tree
 from sadist_jax.errors import BadInput
 from sadist_jax.nn import table as leaves
 from sadist_jax.nn.table import Leaf, Table
-from sadist_jax.train import checkpoint
+from sadist_jax.train import saved_params
 from sadist_jax.weights import pth, safetensors
 
 PARAMS = "params.safetensors"  # what a finished run leaves, in the reference's layout like every file of weights
@@ -56,7 +56,7 @@ def read(path: str) -> Source:
     if Path(path).is_dir():
         exported = Path(path, PARAMS)
         if not exported.exists():
-            return Source(checkpoint.read_params(Path(path)), reference=False)
+            return Source(saved_params.read_params(Path(path)), reference=False)
         path = str(exported)
     elif not Path(path).exists():
         raise BadInput(

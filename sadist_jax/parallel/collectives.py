@@ -37,7 +37,9 @@ _CALLED = re.compile(r"(?:body|condition|calls|to_apply|\w+_computations?)=(?:%?
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _OPERAND = re.compile(r"%([\w.\-]+)\)")
 _SHAPE = re.compile(r"([a-z][a-z0-9]*)\[([\d,<=]*)\]")
-_IOTA = re.compile(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_MESH = re.compile(r"mesh\[([^\]]*)\](?:, device_ids=\((.*?)\))? \{([^}]*)\}")
+_PART = re.compile(r"'([^']*)'(?::\((\d+)\)(\d+))?")
+_IOTA = re.compile(r"\[([\d,]+)\](?:T\(([\d,]+)\))?")
 
 
 class Shape(NamedTuple):
@@ -146,15 +148,48 @@ class _Program:
         if "source_target_pairs=" in rest:
             return _lists(rest.partition("source_target_pairs=")[2])
         told = rest.partition("replica_groups=")[2]
-        if match := _IOTA.match(told):
-            sides, order, axes = ([int(n) for n in part.split(",")] if part else None for part in match.groups())
-            devices = np.arange(math.prod(order or ())).reshape(order).transpose(axes).reshape(sides)
-            return tuple(tuple(row) for row in devices.tolist())
+        if match := _MESH.match(told):
+            return _along(*match.groups())
+        sides, order, ids = told.partition("<=")
+        if order and (match := re.fullmatch(r"\[([\d,]+)\]", sides)):
+            return _rows(_devices(ids).reshape(_integers(match[1])))
         if not told or told.startswith("{}"):
             return (tuple(range(self.devices)),)
         if not told.startswith("{{"):
             raise ValueError(f"replica groups of an unknown form: {told[:60]}")
         return _lists(told)
+
+
+def _along(mesh: str, order: str | None, axes: str) -> tuple[tuple[int, ...], ...]:
+    """mesh['x'=2,'y'=8], device_ids=(...) {'y':(2)4}: groups along the last 4 of y = 2 * 4 * 1."""
+    sizes = {name: int(size) for name, size in re.findall(r"'([^']*)'=(\d+)", mesh)}
+    devices = np.arange(math.prod(sizes.values())) if order is None else _devices(order)
+    last: list[int] = []
+    sides: list[int] = []
+    parts = {name: (int(before or 1), int(size or sizes[name])) for name, before, size in _PART.findall(axes)}
+    for name, size in sizes.items():
+        before, along = parts.get(name, (size, 1))
+        if name in parts:
+            last.append(len(sides) + 1)
+        sides += [before, along, size // (before * along)]
+    devices = np.moveaxis(devices.reshape(sides), last, range(-len(last), 0))
+    return _rows(devices.reshape(-1, math.prod(along for _, along in parts.values())))
+
+
+def _devices(text: str) -> np.ndarray:
+    """'[2,4]T(1,0)' -> 0 4 1 5 2 6 3 7: counted in rows of 4, read by columns; or the numbers themselves."""
+    if match := _IOTA.match(text):
+        sides = _integers(match[1])
+        return np.arange(math.prod(sides)).reshape(sides).transpose(match[2] and _integers(match[2])).reshape(-1)
+    return np.array(_integers(text))
+
+
+def _integers(text: str) -> list[int]:
+    return [int(n) for n in text.split(",")]
+
+
+def _rows(groups: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(row) for row in groups.tolist())
 
 
 def _lists(text: str) -> tuple[tuple[int, ...], ...]:

@@ -110,6 +110,26 @@ def test_an_asynchronous_pair_is_one_collective_with_the_bytes_of_its_result():
     assert (scatter.kind, scatter.groups, scatter.received) == ("reduce-scatter", ALL, 8 * 4 * 7)
 
 
+@pytest.mark.parametrize(
+    ("written", "groups"),
+    [
+        ("{{0,1},{2,3}}", ((0, 1), (2, 3))),
+        ("[2,4]<=[8]", ALONG_FSDP),
+        ("mesh['axis_0'=2,'axis_1'=4] {'axis_1'}", ALONG_FSDP),
+        ("mesh['axis_0'=4,'axis_1'=1,'axis_2'=2], device_ids=([2,4]T(1,0)) {'axis_0'}", ALONG_FSDP),
+        ("mesh['axis_0'=2,'axis_1'=2], device_ids=(0,2,1,3) {'axis_1'}", ((0, 2), (1, 3))),
+        ("mesh['axis_0'=2,'axis_1'=4] {'axis_0'}", ALONG_DATA),
+        ("mesh['axis_0'=2,'axis_1'=4] {'axis_0','axis_1'}", ALL),
+        ("mesh['axis_0'=8] {'axis_0':(1)2}", ALONG_DATA),
+        ("mesh['axis_0'=8] {'axis_0':(2)2}", ((0, 2), (1, 3), (4, 6), (5, 7))),
+        ("mesh['axis_0'=8] {'axis_0':(4)2}", ((0, 1), (2, 3), (4, 5), (6, 7))),
+    ],
+)
+def test_groups_are_read_in_each_of_xla_s_forms(written, groups):
+    gather, _ = collectives.find(ASYNCHRONOUS.replace("[2,4]<=[4,2]T(1,0)", written))
+    assert gather.groups == groups
+
+
 def test_groups_of_a_form_that_is_not_known_are_not_guessed():
     with pytest.raises(ValueError, match=r"unknown form: @mesh"):
         collectives.find(ASYNCHRONOUS.replace("replica_groups=[2,4]<=[4,2]T(1,0)", "replica_groups=@mesh"))

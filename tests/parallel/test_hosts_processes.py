@@ -55,7 +55,7 @@ def test_hosts_with_different_options_stop_before_the_first_step(train, tmp_path
 def test_a_name_that_does_not_resolve_is_a_sentence_and_no_stack(train):
     begun = time.monotonic()
     ends = pair(train, train, SADIST_COORDINATOR=f"{NOWHERE}:1234", SADIST_PATIENCE="2")
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60  # 3 s of it waiting, the rest imports on a loaded machine
     for code, output in ends:
         (line,) = output.splitlines()
         assert (code, line.startswith("sadist: process ")) == (3, True)

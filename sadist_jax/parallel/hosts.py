@@ -4,7 +4,10 @@ What is marked as collective, every process must call, in the same order, or tho
 """
 
 import dataclasses
+import multiprocessing
 import os
+import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +21,7 @@ from sadist_jax.parallel import cluster, preflight
 
 AUTO = "SADIST_HOSTS"
 HEARTBEAT = 30  # seconds of silence after which a process counts as lost, and JAX ends the others (exit code 134)
+_FAREWELL = 5.0  # seconds in which processes that fail alike end together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +91,29 @@ def _detect() -> None:
     except (RuntimeError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ClusterProblem(f"the hosts of this pod do not find each other: {reason}") from None
+
+
+def connected() -> bool:
+    """Whether this process has been connected with others; does not start JAX's devices, unlike `count`."""
+    return jax.distributed.is_initialized()
+
+
+def leave(code: int) -> None:
+    """End a process that failed, with this exit code, where others of its run go on; else return.
+
+    JAX would have it wait for them at the end, for five minutes, while they wait for it in a collective.
+    """
+    if not connected():
+        return
+    farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)  # returns when all have called it
+    farewell.start()
+    farewell.join(_FAREWELL)
+    if farewell.is_alive():
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def count() -> int:

@@ -23,6 +23,22 @@ print(json.dumps({
 }))
 """
 
+FAIL = """
+import sys
+from sadist_jax import cli
+from sadist_jax.cli import doctor
+from sadist_jax.errors import BadInput
+from sadist_jax.parallel import hosts
+def job(argv):
+    hosts.start()
+    hosts.barrier("all are here")
+    if hosts.index() == 1:
+        raise {error}
+    hosts.barrier("nobody else comes here")
+doctor.main = job
+sys.exit(cli.main(["doctor"]))
+"""
+
 CONFIG = """
 from tests.train.toy import toy_run
 def config():
@@ -40,6 +56,15 @@ def test_what_one_says_all_hear():
     told = [json.loads(output.splitlines()[-1]) for code, output in pair(["-c", TELL], ["-c", TELL]) if code == 0]
     expected = {"any": [False, True, True], "least": [2**70, -1], "text": [["", ""], ["é", "éé"], ["", "x" * 3000]]}
     assert told == [expected, expected]
+
+
+@pytest.mark.parametrize(("error", "code"), [("BadInput('my file')", 2), ("ZeroDivisionError('my file')", 1)])
+def test_who_fails_alone_leaves_at_once_with_its_code(error, code):
+    """JAX's own end waits for the others for five minutes, and they would wait for it."""
+    (other, _), (found, output) = pair(*[["-c", FAIL.format(error=error)]] * 2, limit=90)
+    assert found == code, output
+    assert "my file" in output
+    assert other not in (0, -9)
 
 
 def test_hosts_with_different_options_stop_before_the_first_step(train, tmp_path):

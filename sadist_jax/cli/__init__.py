@@ -9,11 +9,14 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 import sadist_jax
 from sadist_jax.errors import BadInput, ClusterProblem, Preempted
+
+_HOSTS = "sadist_jax.parallel.hosts"  # where it has not been imported, nobody has connected
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,12 +38,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         job = importlib.import_module(f"{__name__}.{jobs[argv[0]].stem}")
         return job.main(argv[1:]) or 0
-    except (BadInput, ClusterProblem, Preempted) as error:
+    except Preempted as error:  # all of them, and the last may still be writing
         print(f"sadist: {error}", file=sys.stderr)
         return error.exit_code
+    except (BadInput, ClusterProblem) as error:
+        print(f"sadist: {error}", file=sys.stderr)
+        return _failed(error.exit_code)
     except KeyboardInterrupt:
         print("sadist: interrupted", file=sys.stderr)
-        return 130
+        return _failed(130)
+    except Exception:
+        if not _is_one_of_several():
+            raise
+        traceback.print_exc()
+        return _failed(1)
+
+
+def _failed(code: int) -> int:
+    """The exit code; a process whose others go on ends here, and does not leave them waiting for it."""
+    if _is_one_of_several():
+        sys.modules[_HOSTS].leave(code)
+    return code
+
+
+def _is_one_of_several() -> bool:
+    return _HOSTS in sys.modules and sys.modules[_HOSTS].connected()
 
 
 def use_compilation_cache() -> None:

@@ -1,7 +1,13 @@
-"""Several processes as one: start, share rows, wait for each other. One process needs none of it."""
+"""Several processes as one: start, agree, share rows, wait for each other. One process needs none of it.
+
+What is marked as collective, every process must call, in the same order, or those that do wait for ever.
+"""
 
 import dataclasses
+import multiprocessing
 import os
+import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,52 +16,104 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from sadist_jax.errors import BadInput
+from sadist_jax.errors import BadInput, ClusterProblem
+from sadist_jax.parallel import cluster, preflight
+
+AUTO = "SADIST_HOSTS"
+HEARTBEAT = 30  # seconds of silence after which a process counts as lost, and JAX ends the others (exit code 134)
+_FAREWELL = 5.0  # seconds in which processes that fail alike end together
 
 
 @dataclasses.dataclass(frozen=True)
 class HostSpec:
     """Where process 0 listens, how many there are, which one this is; all empty: one process, or what Slurm says.
 
-    The environment variables SADIST_COORDINATOR (host:port), SADIST_PROCESSES and SADIST_PROCESS fill what is empty.
+    The environment variables SADIST_COORDINATOR (host:port), SADIST_PROCESSES and SADIST_PROCESS fill what is empty;
+    SADIST_PATIENCE is how many seconds a process waits for the others at the start (300).
+
+    Attributes:
+      auto: JAX finds out all of it, as on the hosts of a TPU pod, or under mpirun. SADIST_HOSTS=auto says the same.
     """
 
     coordinator: str | None = None
     processes: int | None = None
     process: int | None = None
+    auto: bool = False
 
 
 def start(spec: HostSpec = HostSpec()) -> None:
     """Connect the processes of this run, once, before JAX is used; does nothing where the run is one process.
 
+    Collective. A task of Slurm gets GPUs of its own. A process that is lost later ends the others within `HEARTBEAT`.
+
     Raises:
-      BadInput: only a part of coordinator, number and index is given.
+      BadInput: only a part of coordinator, number and index is given, or they cannot be.
+      ClusterProblem: the processes do not find each other within SADIST_PATIENCE.
     """
     if jax.distributed.is_initialized():
         return
-    coordinator = spec.coordinator or os.environ.get("SADIST_COORDINATOR")
-    processes = _number(spec.processes, "SADIST_PROCESSES")
-    process = _number(spec.process, "SADIST_PROCESS")
-    slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
-    if slurm:  # JAX reads the number and the index; the coordinator only where node names do not resolve
-        jax.distributed.initialize(coordinator, processes, process)
-    elif coordinator is not None and processes is not None and process is not None:
-        if processes > 1:
-            jax.distributed.initialize(coordinator, processes, process)
-    elif (coordinator, processes, process) != (None, None, None):
+    if _auto(spec):
+        _detect()
+        return
+    member = cluster.member(spec.coordinator, spec.processes, spec.process)
+    if member is None:
+        return
+    seconds = preflight.patience()
+    preflight.roll_call(member, seconds)
+    jax.distributed.initialize(
+        member.coordinator,
+        member.processes,
+        member.process,
+        local_device_ids=member.devices,
+        cluster_detection_method="deactivate",  # all of it is known; JAX would give a task of Slurm another GPU
+        initialization_timeout=max(int(seconds), 60),
+        heartbeat_timeout_seconds=HEARTBEAT,
+    )
+
+
+def _auto(spec: HostSpec) -> bool:
+    said = os.environ.get(AUTO, "")
+    if said not in ("", "auto"):
+        raise BadInput(f"the environment variable {AUTO} is {said!r}; it can be auto, or left out")
+    return spec.auto or said == "auto"
+
+
+def _detect() -> None:
+    """Let JAX find the others: a TPU pod's metadata, or the variables of mpirun."""
+    seconds = preflight.patience()
+    try:
+        jax.distributed.initialize(initialization_timeout=max(int(seconds), 60), heartbeat_timeout_seconds=HEARTBEAT)
+    except ValueError as error:
         raise BadInput(
-            "several processes need all of hosts.coordinator (SADIST_COORDINATOR, host:port), hosts.processes "
-            "(SADIST_PROCESSES) and hosts.process (SADIST_PROCESS)"
-        )
+            f"hosts.auto ({AUTO}=auto) is for TPU pods and mpirun, and JAX finds neither here ({error}); leave it out "
+            f"for one process, or set {cluster.COORDINATOR}, {cluster.PROCESSES} and {cluster.PROCESS}"
+        ) from None
+    except (RuntimeError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ClusterProblem(f"the hosts of this pod do not find each other: {reason}") from None
 
 
-def _number(value: int | None, variable: str) -> int | None:
-    text = os.environ.get(variable)
-    if value is not None or text is None:
-        return value
-    if not text.isdigit():
-        raise BadInput(f"the environment variable {variable} must be a whole number, not {text!r}")
-    return int(text)
+def connected() -> bool:
+    """Whether this process has been connected with others; does not start JAX's devices, unlike `count`."""
+    return jax.distributed.is_initialized()
+
+
+def leave(code: int) -> None:
+    """End a process that failed, with this exit code, where others of its run go on; else return.
+
+    JAX would have it wait for them at the end, for five minutes, while they wait for it in a collective.
+    """
+    if not connected():
+        return
+    farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)  # returns when all have called it
+    farewell.start()
+    farewell.join(_FAREWELL)
+    if farewell.is_alive():
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def count() -> int:
@@ -69,23 +127,35 @@ def index() -> int:
 
 
 def barrier(name: str) -> None:
-    """Wait until every process has come to the barrier of this name."""
+    """Wait until every process has come to the barrier of this name. Collective."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def any_of(flag: bool) -> bool:
-    """Whether `flag` is true on any process; every process must call it."""
+    """Whether it is true on any process. Collective."""
     if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+        return bool(flag)
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag, np.uint8))))
 
 
 def least(number: int) -> int:
-    """The smallest `number` of all processes; every process must call it."""
+    """The smallest of all processes' numbers, exact whatever their size. Collective."""
     if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.process_allgather(np.asarray(number, np.int32)).min())
+        return int(number)
+    return min(int(text) for text in gather_text(str(int(number))))
+
+
+def gather_text(text: str) -> list[str]:
+    """Every process's text, in their order. Collective; made for kilobytes."""
+    if jax.process_count() == 1:
+        return [text]
+    data = text.encode()
+    sizes = multihost_utils.process_allgather(np.asarray(len(data), np.int32))
+    padded = np.zeros(1 << max(int(sizes.max()) - 1, 1).bit_length(), np.uint8)  # few lengths: each is compiled once
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    rows = multihost_utils.process_allgather(padded)
+    return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
 
 
 def global_batch(rows: Mapping[str, np.ndarray], sharding: Sharding) -> dict[str, jax.Array]:
@@ -109,7 +179,7 @@ def _global(rows: np.ndarray, sharding: Sharding) -> jax.Array:
 
 
 def agreed(value: np.ndarray) -> np.ndarray:
-    """Process 0's value: another framework may draw its start values differently in each."""
+    """Process 0's value: another framework may draw its start values differently in each. Collective."""
     if jax.process_count() == 1:
         return value
     return np.asarray(multihost_utils.broadcast_one_to_all(value))
@@ -122,7 +192,7 @@ def place(value: np.ndarray, sharding: Sharding, dtype: Any = None) -> jax.Array
 
 
 def fetch(value: jax.Array) -> np.ndarray:
-    """The whole array on this host, wherever its parts are; every process must call it."""
+    """The whole array on this host, wherever its parts are. Collective."""
     if not value.is_fully_addressable:
         value = multihost_utils.process_allgather(value, tiled=True)
     return np.asarray(value)

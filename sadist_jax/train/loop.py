@@ -12,7 +12,7 @@ import numpy as np
 from sadist_jax import tree
 from sadist_jax.data.names import first_five
 from sadist_jax.errors import BadInput
-from sadist_jax.parallel import hosts
+from sadist_jax.parallel import agreement, hosts
 from sadist_jax.train import optim, outcome, plan, start
 from sadist_jax.train import run as runs
 from sadist_jax.train import state as states
@@ -38,6 +38,7 @@ def train(run: Run) -> Path:
     """
     runs.check(run)
     hosts.start(run.hosts)
+    agreement.check(agreement.facts(runs.as_json(run)))
     job = plan_of(run)
     identity, batches = runs.stream(run, num_hosts=hosts.count(), host=hosts.index())
     frozen, identity["frozen"] = _frozen(run, job)

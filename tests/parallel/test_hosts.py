@@ -3,33 +3,73 @@ import numpy as np
 import pytest
 
 from sadist_jax.errors import BadInput
-from sadist_jax.parallel import hosts, shard
+from sadist_jax.parallel import hosts, preflight, shard
 from sadist_jax.parallel.hosts import HostSpec
 from sadist_jax.parallel.mesh import MeshSpec, make
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    for variable in ("SADIST_COORDINATOR", "SADIST_PROCESSES", "SADIST_PROCESS", "SLURM_NTASKS", "SLURM_PROCID"):
-        monkeypatch.delenv(variable, raising=False)
+    for variable in ("COORDINATOR", "PROCESSES", "PROCESS", "HOSTS", "PATIENCE"):
+        monkeypatch.delenv(f"SADIST_{variable}", raising=False)
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
 
 
-def test_one_process_starts_nothing():
+@pytest.fixture
+def calls(monkeypatch):
+    """What would have been started."""
+    found = []
+    monkeypatch.setattr(preflight, "roll_call", lambda *args: found.append(args))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: found.append((args, options)))
+    return found
+
+
+def test_one_process_starts_nothing(calls):
     hosts.start(HostSpec())
     hosts.start(HostSpec("localhost:1", 1, 0))
     hosts.barrier("nobody else")
-    assert (hosts.count(), hosts.index(), jax.distributed.is_initialized()) == (1, 0, False)
+    assert (hosts.count(), hosts.index(), calls) == (1, 0, [])
 
 
-def test_half_an_address_is_refused():
+def test_one_process_agrees_with_itself():
+    assert [hosts.any_of(flag) for flag in (True, False)] == [True, False]
+    assert hosts.least(2**80) == 2**80
+    assert hosts.gather_text("ä") == ["ä"]
+
+
+def test_half_an_address_is_refused(calls):
     with pytest.raises(BadInput, match="several processes need all of"):
         hosts.start(HostSpec(coordinator="localhost:1"))
 
 
-def test_the_environment_is_read(monkeypatch):
-    monkeypatch.setenv("SADIST_PROCESSES", "two")
-    with pytest.raises(BadInput, match="SADIST_PROCESSES must be a whole number, not 'two'"):
-        hosts.start(HostSpec())
+def test_the_roll_is_called_before_jax_connects(calls, monkeypatch):
+    monkeypatch.setenv("SADIST_PATIENCE", "90")
+    hosts.start(HostSpec("localhost:1", 4, 2))
+    (member, seconds), (address, options) = calls
+    assert (member.coordinator, seconds) == ("localhost:1", 90)
+    assert address == ("localhost:1", 4, 2)
+    assert (options["heartbeat_timeout_seconds"], options["initialization_timeout"]) == (30, 90)
+    assert options["local_device_ids"] is None
+
+
+@pytest.mark.parametrize("variable", [False, True])
+def test_a_pod_is_left_to_jax(calls, monkeypatch, variable):
+    if variable:
+        monkeypatch.setenv("SADIST_HOSTS", "auto")
+    hosts.start(HostSpec(auto=not variable))
+    assert calls == [((), {"initialization_timeout": 300, "heartbeat_timeout_seconds": 30})]
+
+
+def test_no_pod_where_one_was_promised(monkeypatch):
+    """JAX's own detection: this machine is no TPU host and nothing started mpirun."""
+    for variable in ("OMPI_MCA_orte_hnp_uri", "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "JAX_COORDINATOR_ADDRESS"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
+    with pytest.raises(BadInput, match="is for TPU pods and mpirun, and JAX finds neither here"):
+        hosts.start(HostSpec(auto=True))
+    monkeypatch.setenv("SADIST_HOSTS", "some")
+    with pytest.raises(BadInput, match="SADIST_HOSTS is 'some'; it can be auto"):
+        hosts.start()
 
 
 def test_rows_are_cut_over_all_devices_in_order():

@@ -55,6 +55,7 @@ def problem(folder: Path, share: int = 0, of: int = 1) -> str | None:
 
 def sealed(value: Mapping[str, Any]) -> bytes:
     """JSON with a digest of its own."""
+    value = json.loads(json.dumps(value))  # as it will be read: keys are text
     return json.dumps({"digest": _digest_of(value), "value": value}, indent=1).encode()
 
 

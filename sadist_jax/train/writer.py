@@ -44,6 +44,7 @@ class Writer:
         """
         self._folder = folder
         self._folders += 1
+        # forced, or every host would look by itself whether something is there, and one that sees it late fail alone
         self._orbax.save(folder, args=ocp.args.Composite(**items), force=True)
         self._written = self._thread.submit(self._orbax.wait_until_finished)
 

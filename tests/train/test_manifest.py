@@ -89,3 +89,8 @@ def test_of_several_hosts_one_reads_each_file(folder, of):
         flip(folder / name, 5)
     (folder / "meta/metadata").write_bytes(b"")  # names and sizes are everybody's
     assert all(manifest.problem(folder, share, of) for share in range(of))
+
+
+def test_what_is_sealed_is_read_as_json_holds_it():
+    value = {"b": {10: 0.1, 9: float("inf")}, "a": (1, 2)}
+    assert manifest.unsealed(manifest.sealed(value)) == {"b": {"10": 0.1, "9": float("inf")}, "a": [1, 2]}

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def _fields(name: str, value: Any) -> Iterator[tuple[str, str]]:
         for key, part in parts:
             yield from _fields(f"{name}.{key}" if name else str(key), part)
     else:
-        yield name, json.dumps(value)
+        yield name, re.sub(r" at 0x[0-9a-f]+", "", json.dumps(value))  # where an object lies is no difference
 
 
 def _version(package: str) -> str:

@@ -39,7 +39,7 @@ def facts(config: Any = None) -> dict[str, str]:
     found = {"sadist_jax": sadist_jax.__version__, "code": _code(), "python": platform.python_version()}
     found |= {name: _version(name) for name in PACKAGES}
     found |= {"devices": f"{len(devices)} x {devices[0].device_kind}", "XLA_FLAGS": " ".join(sorted(flags))}
-    found |= {name: str(getattr(jax.config, name)) for name in SETTINGS}
+    found |= {name: str(getattr(jax.config, name, None)) for name in SETTINGS}
     fields = {name: value for name, value in (config or {}).items() if name != "hosts"}
     return found | dict(_fields("", fields))
 

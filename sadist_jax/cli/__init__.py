@@ -47,11 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sadist: interrupted", file=sys.stderr)
         return _failed(130)
-    except Exception:
+    except Exception as error:
         if not _is_one_of_several():
             raise
-        traceback.print_exc()
-        return _failed(1)
+        problem = sys.modules[_HOSTS].lost(error)
+        print(f"sadist: {problem}" if problem else traceback.format_exc(), file=sys.stderr)
+        return _failed(problem.exit_code if problem else 1)
 
 
 def _failed(code: int) -> int:

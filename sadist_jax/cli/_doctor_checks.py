@@ -93,8 +93,9 @@ def _open_files() -> Verdict:
 
 
 def _cache() -> Verdict:
-    folder = jax.config.jax_compilation_cache_dir
-    if not folder or not jax.config.jax_enable_compilation_cache:
+    settings: Any = jax.config
+    folder = settings.jax_compilation_cache_dir
+    if not folder or not settings.jax_enable_compilation_cache:
         return "ok", "switched off"
     if "://" in folder:
         return "ok", f"{folder}, not tried"

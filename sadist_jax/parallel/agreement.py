@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def facts(config: Any = None) -> dict[str, str]:
     found = {"sadist_jax": sadist_jax.__version__, "code": _code(), "python": platform.python_version()}
     found |= {name: _version(name) for name in PACKAGES}
     found |= {"devices": f"{len(devices)} x {devices[0].device_kind}", "XLA_FLAGS": " ".join(sorted(flags))}
-    found |= {name: str(getattr(jax.config, name)) for name in SETTINGS}
+    found |= {name: str(getattr(jax.config, name, None)) for name in SETTINGS}
     fields = {name: value for name, value in (config or {}).items() if name != "hosts"}
     return found | dict(_fields("", fields))
 
@@ -105,7 +106,7 @@ def _fields(name: str, value: Any) -> Iterator[tuple[str, str]]:
         for key, part in parts:
             yield from _fields(f"{name}.{key}" if name else str(key), part)
     else:
-        yield name, json.dumps(value)
+        yield name, re.sub(r" at 0x[0-9a-f]+", "", json.dumps(value))  # where an object lies is no difference
 
 
 def _version(package: str) -> str:

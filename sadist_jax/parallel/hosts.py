@@ -6,6 +6,7 @@ What is marked as collective, every process must call, in the same order, or tho
 import dataclasses
 import multiprocessing
 import os
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from sadist_jax.parallel import cluster, preflight
 
 AUTO = "SADIST_HOSTS"
 HEARTBEAT = 30  # seconds of silence after which a process counts as lost, and JAX ends the others (exit code 134)
+_LOST = re.compile(r"gloo|[nr]ccl|heartbeat|coordination (service|agent)|barrier|UNAVAILABLE", re.IGNORECASE)
 _FAREWELL = 5.0  # seconds in which processes that fail alike end together
 
 
@@ -96,6 +98,14 @@ def _detect() -> None:
 def connected() -> bool:
     """Whether this process has been connected with others; does not start JAX's devices, unlike `count`."""
     return jax.distributed.is_initialized()
+
+
+def lost(error: Exception) -> ClusterProblem | None:
+    """What an error of JAX means that comes of another process's end; None for any other error."""
+    first = str(error).partition("\n")[0]
+    if not isinstance(error, jax.errors.JaxRuntimeError) or _LOST.search(first) is None:
+        return None
+    return ClusterProblem(f"another process of this run was lost or cannot be reached; see its log ({first})")
 
 
 def leave(code: int) -> None:

@@ -56,6 +56,11 @@ def test_the_fields_of_a_run_are_facts_and_which_process_it_is_is_none(tmp_path)
     assert agreement.facts()["jax"] == agreement.jax.__version__
 
 
+def test_where_an_object_lies_is_no_difference():
+    fields = [dict(agreement._fields("", {"f": str(object())})) for _ in range(2)]
+    assert fields == [{"f": '"<object object>"'}] * 2
+
+
 def test_where_xla_dumps_is_no_difference(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/host3 --b --a")
     assert agreement.facts()["XLA_FLAGS"] == "--a --b"

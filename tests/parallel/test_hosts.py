@@ -37,6 +37,22 @@ def test_one_process_agrees_with_itself():
     assert hosts.gather_text("ä") == ["ä"]
 
 
+@pytest.mark.parametrize(
+    ("message", "lost"),
+    [
+        ("UNKNOWN: Gloo AllGather failed: Connection closed by peer [10.0.0.2]:55981\nmore", True),
+        ("INTERNAL: NCCL operation ncclAllReduce failed: unhandled system error", True),
+        ("UNAVAILABLE: The tasks have crashed", True),
+        ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes", False),
+    ],
+)
+def test_errors_that_come_of_another_process(message, lost):
+    problem = hosts.lost(jax.errors.JaxRuntimeError(message))
+    assert (problem is not None) == lost
+    assert "more" not in str(problem)
+    assert hosts.lost(ValueError(message)) is None
+
+
 def test_half_an_address_is_refused(calls):
     with pytest.raises(BadInput, match="several processes need all of"):
         hosts.start(HostSpec(coordinator="localhost:1"))

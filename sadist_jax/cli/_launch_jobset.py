@@ -102,14 +102,17 @@ def _hosts(options: Options) -> int:
         raise BadInput(f"--topology {options.topology} is not like 4x8 or 4x4x4")
     chips = math.prod(int(side) for side in options.topology.split("x"))
     if options.chips_per_host < 1 or chips % options.chips_per_host:
-        raise BadInput(f"the {chips} chips of --topology are not whole hosts of --chips-per-host {options.chips_per_host}")
+        raise BadInput(
+            f"the {chips} chips of --topology are not whole hosts of --chips-per-host {options.chips_per_host}"
+        )
     return chips // options.chips_per_host
 
 
 def _check(options: Options) -> None:
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", options.name):
         raise BadInput(
-            f"--name {options.name} is no name of a JobSet; use up to 40 small letters, digits and hyphens, a letter first"
+            f"--name {options.name} is no name of a JobSet; use up to 40 small letters, digits and hyphens, with a "
+            "letter first"
         )
     if (options.claim is None) == (options.bucket is None):
         raise BadInput("name the volume of the runs: either --claim or --bucket")

@@ -75,7 +75,9 @@ def ranks(options: Options, job: Sequence[str], port: int) -> list[Rank]:
         "PYTHONUNBUFFERED": "1",
     }
     if options.devices_per_process is not None:
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={options.devices_per_process}"
+        flags = (
+            f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={options.devices_per_process}"
+        )
         shared |= {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"}
     each = options.gpus_per_process or 0
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")

@@ -102,7 +102,7 @@ def exit_code(ended: Mapping[int, int]) -> int:
 
 
 def _read(code: int) -> int:
-    """The exit code of a rank; negative: it died by that signal. SIGTERM does that only before there is work to save."""
+    """A rank's exit code; below 0: it died by that signal. SIGTERM does so only before there is work to save."""
     if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
         return Preempted.exit_code
     if code in (INTERRUPTED, -signal.SIGINT):

@@ -70,7 +70,7 @@ def render(options: Options, job: Sequence[str]) -> str:
             "setup": "\n".join(setup),
             "command": shell([options.python, "-m", "sadist_jax", *job]),
             "max_restarts": str(options.max_restarts),
-            # every task sees all GPUs of its node, and JAX takes the one of the task's number on it
+            # every task sees all GPUs of its node, and takes its part by its number there
             "srun": " --gpu-bind=none" if gpus else "",
         },
     )

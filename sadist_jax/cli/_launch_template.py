@@ -39,7 +39,7 @@ def yaml(value: Any) -> str:
 
 
 def show(text: str, command: Sequence[str]) -> int:
-    """Print what `hand_over` would hand over; the hint goes to standard error, so that `> FILE` keeps the text alone."""
+    """Print what `hand_over` would hand over; the hint goes to standard error: `> FILE` has the text alone."""
     print(text, end="")
     print(f"nothing was started; --submit gives this to `{shell(command)}`", file=sys.stderr)
     return 0

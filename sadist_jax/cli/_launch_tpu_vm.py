@@ -53,7 +53,9 @@ def render(options: Options, job: Sequence[str]) -> str:
     if (options.accelerator_type is None) != (options.version is None):
         raise BadInput("--accelerator-type and --version go together: what a VM that was taken away is made of anew")
     if options.spot and options.accelerator_type is None:
-        raise BadInput("--spot is of a VM that is made anew; name its --accelerator-type and --version, or leave it out")
+        raise BadInput(
+            "--spot is of a VM that is made anew; name its --accelerator-type and --version, or leave it out"
+        )
     create = [f"--accelerator-type={options.accelerator_type}", f"--version={options.version}"]
     return fill(
         "tpu_vm.sh",

@@ -97,7 +97,7 @@ def start(tmp_path: Path, plan: str) -> subprocess.Popen:
 
 def wait_for(tmp_path: Path, process: subprocess.Popen) -> None:
     """Until both stand-ins listen for signals."""
-    while not all((tmp_path / f"ready-{i}").exists() for i in range(2)):
+    while not all((tmp_path / f"starts-{i}").exists() for i in range(2)):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
 

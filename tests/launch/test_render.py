@@ -18,7 +18,7 @@ from sadist_jax.errors import BadInput
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 JOB = ["--", "train", "sami_ti:full1024", "--optim.lr", "3e-4"]
-ODD = ["train", "my config.py", "--out", "runs/it's \"mine\" $HOME `x` \\", "--name", "a  b;c"]
+ODD = ["train", "my config.py", "--out", 'runs/it\'s "mine" $HOME `x` \\', "--name", "a  b;c"]
 
 SLURM = ["slurm", "--python", "python3"]
 TPU_VM = ["tpu-vm", "--name", "my-tpu", "--zone", "us-central2-b"]
@@ -33,7 +33,16 @@ CASES = {
     ],
     "tpu_vm.sh": [*TPU_VM, *JOB],
     "tpu_vm-spot.sh": [
-        *[*TPU_VM, "--project", "p", "--spot", "--accelerator-type", "v5litepod-32", "--version", "v2-alpha-tpuv5-lite"],
+        *[
+            *TPU_VM,
+            "--project",
+            "p",
+            "--spot",
+            "--accelerator-type",
+            "v5litepod-32",
+            "--version",
+            "v2-alpha-tpuv5-lite",
+        ],
         *["--setup", "sudo mount 10.0.0.2:/share ~/sadist/runs", *JOB],
     ],
     "jobset.yaml": [*JOBSET, *TPU, "--bucket", "my-bucket", "--service-account", "writer", "--queue", "research", *JOB],
@@ -57,13 +66,6 @@ def test_what_is_printed_is_what_was_approved(name, capsys):
 @pytest.mark.parametrize("name", [name for name in CASES if not name.endswith(".yaml")])
 def test_scripts_are_bash(name):
     subprocess.run(["bash", "-n", GOLDEN / name], check=True)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_every_option_of_a_case_is_in_what_is_printed(name):
-    text = (GOLDEN / name).read_text()
-    assert "@{" not in text
-    assert "3e-4" in text
 
 
 @pytest.mark.parametrize("argv", [SLURM, TPU_VM])
@@ -91,7 +93,7 @@ def test_names_of_a_batch_job_may_have_spaces_and_quotes(capsys):
 
 
 def test_a_task_has_a_gpu_of_its_own(capsys):
-    """JAX takes the GPU of the task's number on its node (SLURM_LOCALID), so each task must see all GPUs of the node."""
+    """JAX takes a part of what a task sees by the task's number on its node, so each must see all GPUs of the node."""
     text = printed([*SLURM, "--gpus-per-node", "8", *JOB], capsys)
     assert "#SBATCH --gpus-per-node=8\n" in text
     assert "#SBATCH --ntasks-per-node=8\n" in text
@@ -263,7 +265,9 @@ print("jax" in sys.modules or "grain" in sys.modules)
 
 def test_the_command_line_knows_the_job(capsys):
     assert cli.main(["launch", "nowhere"]) == 2
-    assert "sadist: sadist launch knows no nowhere; it is one of local, slurm, tpu-vm, jobset" in capsys.readouterr().err
+    assert (
+        "sadist: sadist launch knows no nowhere; it is one of local, slurm, tpu-vm, jobset" in capsys.readouterr().err
+    )
 
 
 def test_the_readme_names_every_file():

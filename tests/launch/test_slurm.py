@@ -141,15 +141,15 @@ def kill_task(job: int, task: int) -> None:
             variables = (folder / "environ").read_bytes().split(b"\0")
         except OSError:  # it has just ended
             continue
-        if {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={task}".encode()} <= set(variables) and b"train" in words:
-            if Path(words[0].decode()).name.startswith("python") and f"SLURM_STEP_ID=0".encode() in variables:
-                os.kill(int(folder.name), 9)
-                return
+        wanted = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={task}".encode(), b"SLURM_STEP_ID=0"}
+        if wanted <= set(variables) and b"python" in words[0] and b"train" in words:
+            os.kill(int(folder.name), 9)
+            return
     raise AssertionError("there is no such task")
 
 
 def test_each_task_sees_all_gpus_and_has_a_number_of_its_own(tmp_path):
-    """Of which JAX takes the one of the task's number on its node. Python of the tasks is a stand-in that prints both."""
+    """JAX takes the GPU of the task's number on its node. The tasks' Python is a stand-in that prints both."""
     python = tmp_path / "python"
     python.write_text('#!/bin/bash\necho "gpus $CUDA_VISIBLE_DEVICES task $SLURM_LOCALID of $SLURMD_NODENAME"\n')
     python.chmod(0o755)

@@ -1,7 +1,7 @@
 """A stand-in for `python -m sadist_jax`: each process ends as the test says, and notes what it was given.
 
-    ends.py FOLDER PLAN ...: PLAN is "CODES;CODES;...", one for each start, CODES one for each process: a number is an
-    exit code, "kill" dies by SIGKILL, "abort" by SIGABRT, "wait" ends with 75 on SIGTERM, "deaf" never ends by itself.
+ends.py FOLDER PLAN ...: PLAN is "CODES;CODES;...", one for each start, CODES one for each process: a number is an
+exit code, "kill" dies by SIGKILL, "abort" by SIGABRT, "wait" ends with 75 on SIGTERM, "deaf" never ends by itself.
 """
 
 import os

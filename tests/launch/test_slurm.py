@@ -149,11 +149,13 @@ def kill_task(job: int, task: int) -> None:
 
 
 def test_each_task_sees_all_gpus_and_has_a_number_of_its_own(tmp_path):
-    """JAX takes the GPU of the task's number on its node. The tasks' Python is a stand-in that prints both."""
+    """Of which it takes its part by that number (parallel/cluster.py). The tasks' Python is a stand-in that prints both."""
     python = tmp_path / "python"
-    python.write_text('#!/bin/bash\necho "gpus $CUDA_VISIBLE_DEVICES task $SLURM_LOCALID of $SLURMD_NODENAME"\n')
+    python.write_text(
+        '#!/bin/bash\necho "gpus $SLURM_GPUS_ON_NODE $SLURMD_TRES_BIND task $SLURM_LOCALID of $SLURMD_NODENAME"\n'
+    )
     python.chmod(0o755)
     job = submit(tmp_path, ["train", "x"], "--gpus-per-node", "2", "--python", str(python))
     wait_for(job, tmp_path, lambda: ended(job), "end")
-    found = re.findall(r"gpus (\S*) task (\d) of (n\d)", (tmp_path / f"job {job}.log").read_text())
-    assert sorted(found) == [("0,1", task, node) for task in "01" for node in ("n1", "n2")]
+    found = re.findall(r"gpus (\S*) (\S*) task (\d) of (n\d)", (tmp_path / f"job {job}.log").read_text())
+    assert sorted(found) == [("2", "gpu:none", task, node) for task in "01" for node in ("n1", "n2")]

@@ -60,7 +60,8 @@ def ended(job: int) -> bool:
 
 def samples(out: Path) -> list[list[dict]]:
     """Of each rank, the samples of each step."""
-    return [[json.loads(line) for line in (out / name).open()] for name in ("samples.jsonl", "samples-1.jsonl")]
+    names = "samples.jsonl", "samples-1.jsonl"
+    return [[json.loads(line) for line in (out / name).read_text().splitlines()] for name in names]
 
 
 def steps_begun(out: Path) -> int:
@@ -149,11 +150,10 @@ def kill_task(job: int, task: int) -> None:
 
 
 def test_each_task_sees_all_gpus_and_has_a_number_of_its_own(tmp_path):
-    """Of which it takes its part by that number (parallel/cluster.py). The tasks' Python is a stand-in that prints both."""
+    """Of which it takes its part by that number (parallel/cluster.py). Python is a stand-in that prints both."""
     python = tmp_path / "python"
-    python.write_text(
-        '#!/bin/bash\necho "gpus $SLURM_GPUS_ON_NODE $SLURMD_TRES_BIND task $SLURM_LOCALID of $SLURMD_NODENAME"\n'
-    )
+    seen = "gpus $SLURM_GPUS_ON_NODE $SLURMD_TRES_BIND task $SLURM_LOCALID of $SLURMD_NODENAME"
+    python.write_text(f'#!/bin/bash\necho "{seen}"\n')
     python.chmod(0o755)
     job = submit(tmp_path, ["train", "x"], "--gpus-per-node", "2", "--python", str(python))
     wait_for(job, tmp_path, lambda: ended(job), "end")

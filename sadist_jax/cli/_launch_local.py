@@ -174,9 +174,7 @@ def _one_start(ranks: Ranks, asked: Asked, grace: float) -> int:
             time.sleep(_POLL)
         failed = ranks.failed()
         if failed is not None:
-            say(f"process {failed} ended with {ranks.ended[failed]}")
-            if failed:
-                print(ranks.last_words(failed), end="", flush=True)
+            print(ranks.last_words(failed), flush=True)
         return exit_code(ranks.ended)
     finally:
         ranks.close()

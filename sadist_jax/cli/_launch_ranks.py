@@ -29,9 +29,16 @@ class Ranks:
         self.ended: dict[int, int] = {}  # {rank: how it ended}, in the order in which they did
         self._logs = [logs / f"rank-{i}.log" for i in range(len(ranks))]
         self._begin = [log.stat().st_size if log.exists() else 0 for log in self._logs]
-        self._processes = [_start(rank, log) for rank, log in zip(ranks, self._logs, strict=True)]
+        self._logs[0].touch()
         self._shown: TextIO = self._logs[0].open(encoding="utf-8", errors="replace")
         self._shown.seek(self._begin[0])
+        self._processes: list[subprocess.Popen] = []
+        try:
+            for rank, log in zip(ranks, self._logs, strict=True):
+                self._processes.append(_start(rank, log))
+        except BadInput:
+            self.close()
+            raise
 
     def poll(self) -> bool:
         """Take note of who has ended, show what rank 0 printed; whether any is still running."""
@@ -59,10 +66,14 @@ class Ranks:
         return next((i for i, code in self.ended.items() if _read(code) not in STOPPED), None)
 
     def last_words(self, rank: int) -> str:
-        """The last lines that it printed since this start."""
+        """How it ended, and where that was not shown, the last lines that it printed since this start."""
+        code = self.ended[rank]
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if rank == 0:
+            return f"process 0 {how}"
         with self._logs[rank].open(encoding="utf-8", errors="replace") as log:
             log.seek(self._begin[rank])
-            return "".join(log.readlines()[-_TAIL:])
+            return "\n".join([f"process {rank} {how}; its last lines:", *log.read().splitlines()[-_TAIL:]])
 
     def close(self) -> None:
         """End what is left."""

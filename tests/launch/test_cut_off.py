@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -83,7 +84,7 @@ def test_a_host_that_is_cut_off_is_noticed_and_the_run_goes_on_when_it_is_back(t
         launcher.wait(timeout=30)
     print(f"noticed after {noticed:.1f} s")
     assert noticed < HEARTBEAT + 15  # and the grace of the launcher
-    assert "toy goes on after step 20" in log.read_text()
+    assert re.search(r"toy goes on after step [1-9]0\b", log.read_text())
     lines = (out / "samples.jsonl").read_text().splitlines()
     assert len(lines) == STEPS
 

@@ -52,7 +52,7 @@ def test_all_ranks_get_the_same_address_and_their_own_number(tmp_path, capfd):
 def test_one_lost_rank_ends_the_others_and_all_start_again(tmp_path, quick, lost):
     begin = time.monotonic()
     assert launch.main(words(tmp_path, f"{lost};0,0")) == 0
-    assert time.monotonic() - begin < 30  # a stand-in that is left alone takes a minute
+    assert time.monotonic() - begin < 45  # a stand-in that is left alone takes a minute
     assert [len(each) for each in starts(tmp_path)] == [2, 2]
 
 
@@ -70,7 +70,7 @@ def test_bad_input_of_one_rank_is_not_tried_again(tmp_path, plan, capfd):
     assert launch.main(words(tmp_path, plan)) == 2
     assert [len(each) for each in starts(tmp_path)] == [1, 1]
     if plan == "wait,2":  # what the other ranks say is shown where it is the reason
-        assert "process 1 does 2" in capfd.readouterr().out
+        assert "process 1 ended with exit code 2; its last lines:\nprocess 1 does 2" in capfd.readouterr().out
 
 
 @pytest.mark.processes
@@ -221,3 +221,8 @@ def test_a_dry_run_prints_the_commands(capsys):
 def test_options_that_cannot_be(options, sentence):
     with pytest.raises(BadInput, match=sentence):
         launch.main(["local", *options.split(), "--", "train", "x"])
+
+
+def test_a_prefix_that_is_no_program(tmp_path):
+    with pytest.raises(BadInput, match=r"no-such-program cannot be run \(No such file or directory\); correct --prefix"):
+        launch.main([*"local --processes 2 --prefix no-such-program --logs".split(), str(tmp_path), "--", "train", "x"])

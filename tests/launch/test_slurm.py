@@ -128,7 +128,7 @@ def test_a_lost_task_makes_all_start_again_in_the_same_allocation(tmp_path):
     log = (tmp_path / f"job {job}.log").read_text()
     assert (about(job)["JobState"], about(job)["Restarts"]) == ("COMPLETED", "0"), log
     assert "restart 1 of 3" in log
-    assert "toy goes on after step 20" in log
+    assert re.search(r"toy goes on after step [1-9]0\b", log)
     assert [record["step"] for record in samples(out)[0]] == list(range(1, STEPS + 1))
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,8 @@ def train(run: Run) -> Path:
     return directory
 
 
-def plan_of(run: Run) -> Plan:
+def plan_of(run: Run, devices: Sequence[Any] | None = None) -> Plan:
+    """Laid out on all devices of all hosts, or on those given."""
     return plan.make(
         run.method,
         steps=run.steps,
@@ -87,6 +88,7 @@ def plan_of(run: Run) -> Plan:
         freeze=run.freeze,
         mesh=run.mesh,
         shard_spec=run.shard,
+        devices=devices,
     )
 
 

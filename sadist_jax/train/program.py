@@ -1,0 +1,95 @@
+"""The step of a run, traced and compiled for devices that need not be there; no array is made and no file read."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from sadist_jax.ops.attention import planned_for
+from sadist_jax.parallel import collectives
+from sadist_jax.parallel.collectives import Collective
+from sadist_jax.parallel.mesh import MeshSpec
+from sadist_jax.train import loop, work
+from sadist_jax.train import run as runs
+from sadist_jax.train.plan import Plan
+from sadist_jax.train.run import Run
+from sadist_jax.train.work import Work
+
+# For XLA's CPU compiler: without the first it does not count what lies inside fusions of YNNPACK; the others leave out
+# what makes a program fast, since it will not run.
+CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_backend_optimization_level": 0}
+
+
+class Memory(NamedTuple):
+    """Bytes that a compiler reserves on each device for one step: results are those that take no argument's place."""
+
+    arguments: int
+    temporaries: int
+    results: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a compiler says of a step: its name for people, the mesh as (axis, size) pairs, the seconds that it took."""
+
+    compiler: str
+    mesh: tuple[tuple[str, int], ...]
+    memory: Memory
+    collectives: tuple[Collective, ...]
+    seconds: float
+
+
+class Laid(NamedTuple):
+    """A run laid out on devices, and its step as JAX has traced it."""
+
+    job: Plan
+    traced: jax.stages.Traced
+
+
+def trace(run: Run, devices: Sequence[Any], platform: str) -> Laid:
+    """The step on those devices, as it would be written for `platform`.
+
+    Raises:
+      BadInput: what the run describes cannot be, or does not fit so many devices.
+    """
+    runs.check(run)
+    job = loop.plan_of(run, devices)
+    with planned_for(platform):
+        return Laid(job, job.step.trace(job.template, job.frozen, batch(run, job.rows)))
+
+
+def batch(run: Run, sharding: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the batch, from the transform alone: the data may be anywhere."""
+    row = {**run.data.transform.filler(), "weight": np.float32(0), "index": np.int32(0)}
+    rows = {name: np.asarray(value) for name, value in row.items()}
+    return {
+        name: jax.ShapeDtypeStruct(
+            (run.global_batch, *value.shape), jax.dtypes.canonicalize_dtype(value.dtype), sharding=sharding
+        )
+        for name, value in rows.items()
+    }
+
+
+def compiled(laid: Laid, compiler: str, options: dict[str, Any]) -> Program:
+    """What the compiler of the devices that it is laid out on says of the step; `compiler` is its name for people."""
+    begin = time.monotonic()
+    program = laid.traced.lower().compile(compiler_options=options)
+    found = program.memory_analysis()
+    assert found is not None
+    fresh = max(0, found.output_size_in_bytes - found.alias_size_in_bytes)
+    memory = Memory(found.argument_size_in_bytes, found.temp_size_in_bytes, fresh)
+    messages = tuple(collectives.find(program.as_text() or ""))
+    return Program(compiler, tuple(laid.job.mesh.shape.items()), memory, messages, time.monotonic() - begin)
+
+
+def share_of_one(run: Run, devices: int, platform: str) -> Work:
+    """What one of so many devices computes: the step on its rows alone, with every weight whole."""
+    own = dataclasses.replace(run, global_batch=run.global_batch // devices, mesh=MeshSpec())
+    return work.count(trace(own, jax.devices("cpu")[:1], platform).traced.jaxpr)

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     if tpu:
         compiled, note = _plan_tpu.ask(argv[0], kind, options.devices, rest, options.limit)
     if compiled is None:
-        compiled = program.compiled(laid, "XLA's CPU compiler", program.CPU_OPTIONS)
+        compiled = program.compiled_by_cpu(laid)
     expected = forecast.make(
         kind,
         compiled,

@@ -1,8 +1,12 @@
 """The step of a run, traced and compiled for devices that need not be there; no array is made and no file read."""
 
+import contextlib
 import dataclasses
+import re
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +22,14 @@ from sadist_jax.train.plan import Plan
 from sadist_jax.train.run import Run
 from sadist_jax.train.work import Work
 
-# For XLA's CPU compiler: without the first it does not count what lies inside fusions of YNNPACK; the others leave out
-# what makes a program fast, since it will not run.
-CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_backend_optimization_level": 0}
+# For XLA's CPU compiler. Without the first it does not count what lies inside fusions of YNNPACK; the second leaves out
+# what makes a program fast, since it will not run; and messages that have been put together cannot be told apart.
+CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "",
+    "xla_backend_optimization_level": 0,
+    "xla_disable_hlo_passes": "cpu-all-reduce-combiner",
+}
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 
 
 class Memory(NamedTuple):
@@ -81,12 +90,48 @@ def compiled(laid: Laid, compiler: str, options: dict[str, Any]) -> Program:
     """What the compiler of the devices that it is laid out on says of the step; `compiler` is its name for people."""
     begin = time.monotonic()
     program = laid.traced.lower().compile(compiler_options=options)
+    return _program(laid, compiler, program, program.as_text() or "", begin)
+
+
+def compiled_by_cpu(laid: Laid) -> Program:
+    """What XLA's CPU compiler says of the step on simulated devices.
+
+    It makes float32 of bfloat16 before it sends it, which others do not: which messages are of bfloat16 is read from
+    the program as it was cut for the devices, and they are counted so.
+    """
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, _uncached():
+        dump = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": "spmd-partitioning"}
+        program = laid.traced.lower().compile(compiler_options=CPU_OPTIONS | dump)
+        (cut,) = [file.read_text() for file in Path(folder).glob("*.after_spmd-partitioning.*")] or [""]
+    narrow = {match[1] for line in cut.splitlines() if " = bf16[" in line and (match := _CHANNEL.search(line))}
+    lines = (program.as_text() or "").splitlines()
+    text = "\n".join(
+        line.replace("f32[", "bf16[") if (match := _CHANNEL.search(line)) and match[1] in narrow else line
+        for line in lines
+    )
+    return _program(laid, "XLA's CPU compiler", program, text, begin)
+
+
+def _program(laid: Laid, compiler: str, program: jax.stages.Compiled, text: str, begin: float) -> Program:
     found = program.memory_analysis()
     assert found is not None
     fresh = max(0, found.output_size_in_bytes - found.alias_size_in_bytes)
     memory = Memory(found.argument_size_in_bytes, found.temp_size_in_bytes, fresh)
-    messages = tuple(collectives.find(program.as_text() or ""))
+    messages = tuple(collectives.find(text))
     return Program(compiler, tuple(laid.job.mesh.shape.items()), memory, messages, time.monotonic() - begin)
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """Nothing that is compiled inside the block is kept: a program that nobody runs."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, float("inf"))
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def share_of_one(run: Run, devices: int, platform: str) -> Work:

@@ -1,15 +1,19 @@
 """Plans of the toy run on eight simulated devices, in this process; one on a TPU where libtpu is installed."""
 
 import importlib.util
+import math
 import re
+import types
 
 import jax
 import pytest
 
 from sadist_jax import cli
 from sadist_jax.parallel import absent, kinds
+from sadist_jax.parallel import mesh as meshes
+from sadist_jax.parallel.collectives import Shape
+from sadist_jax.parallel.mesh import MeshSpec
 from sadist_jax.train import forecast, program, work
-from sadist_jax.train.plan import make
 from tests.train.toy import toy_run
 
 CONFIG = '''"""A toy, whose data are not there."""
@@ -56,36 +60,57 @@ def test_a_plan_says_what_will_be(config, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_numbers_are_the_compilers_and_the_formulas():
-    run = toy_run("never", global_batch=16)
-    laid = program.trace(run, jax.devices()[:8], "gpu")
-    found = program.compiled(laid, "CPU", program.CPU_OPTIONS)
+@pytest.fixture(scope="module")
+def laid():
+    return program.trace(toy_run("never", global_batch=16), jax.devices()[:8], "gpu")
 
-    def held(leaf):
-        return leaf.dtype.itemsize * jax.numpy.prod(jax.numpy.array(leaf.sharding.shard_shape(leaf.shape)))
 
-    job = make(run.method, steps=12, global_batch=16, optim=run.optim, mesh=run.mesh, shard_spec=run.shard)
+@pytest.fixture(scope="module")
+def found(laid):
+    return program.compiled_by_cpu(laid)
+
+
+def test_memory_is_the_compilers(laid, found):
+    job = laid.job
+    held = [
+        leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))
+        for leaf in jax.tree.leaves((job.template, job.frozen))
+    ]
     rows = 2 * (4 * 3 * 4 + 4 * 3 + 4 + 4)  # x, real, weight, index
-    assert found.memory.arguments == rows + sum(int(held(leaf)) for leaf in jax.tree.leaves((job.template, job.frozen)))
-    own = job.step.lower(job.template, job.frozen, program.batch(run, job.rows))
+    assert found.memory.arguments == rows + sum(held)
+    own = job.step.lower(job.template, job.frozen, program.batch(toy_run("never", global_batch=16), job.rows))
     analysis = own.compile(compiler_options=program.CPU_OPTIONS).memory_analysis()
     assert found.memory.temporaries == analysis.temp_size_in_bytes
-    # the student's and the averages' nets on noisy points, the teacher's on plain ones, the student's twice; two ways
-    # back through each of those two, as the positions in front of the first layer learn too
+    assert found.memory.results == analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+
+
+def test_operations_are_the_formulas(laid):
+    """The student's net on noisy points twice, the teacher's and the average's; two ways back through each of the
+    student's, as the positions before its first layer learn too."""
     net = 2 * 16 * 3 * (4 * 16 + 16 * 16 + 16 * 2)
     assert work.count(laid.traced.jaxpr).flops == 8 * net
-    assert program.share_of_one(run, 8, "gpu").flops == net
+    assert program.share_of_one(toy_run("never", global_batch=16), 8, "gpu").flops == net
 
 
-def test_gradients_are_summed_over_all_devices():
-    """Data parallel: 2 (n - 1) / n of their bytes, and little else; the compiler may sum the student's two uses apart."""
-    run = toy_run("never")
-    found = program.compiled(program.trace(run, jax.devices()[:8], "gpu"), "CPU", program.CPU_OPTIONS)
+def test_gradients_are_summed_over_all_devices(found):
+    """2 (n - 1) / n of their bytes, and little else; the compiler may sum the gradients of the student's uses apart."""
     parameters = 4 + 4 * 16 + 16 + 16 * 16 + 16 + 16 * 2 + 1
     total = forecast.flows(found.collectives, 8)["all-reduce"]
     assert total.across == 0
     once = 2 * 7 / 8 * 4 * parameters
     assert once <= total.inside <= 2 * once + 200  # a few numbers for the log
+
+
+def test_bfloat16_is_sent_as_such():
+    """The CPU compiler would send float32: a product whose terms lie on different devices."""
+    cut = jax.sharding.NamedSharding(
+        meshes.make(MeshSpec(), jax.devices()[:8]), jax.sharding.PartitionSpec(None, "data")
+    )
+    whole = jax.sharding.NamedSharding(cut.mesh, jax.sharding.PartitionSpec())
+    product = jax.jit(lambda x: x @ x.T, in_shardings=cut, out_shardings=whole)
+    laid = program.Laid(types.SimpleNamespace(mesh=cut.mesh), product.trace(jax.ShapeDtypeStruct((32, 64), "bfloat16")))
+    (one,) = program.compiled_by_cpu(laid).collectives
+    assert (one.kind, one.results) == ("all-reduce", (Shape("bf16", (32, 32)),))
 
 
 def test_bad_input_is_one_sentence(config, capsys, monkeypatch):

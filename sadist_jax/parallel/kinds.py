@@ -49,7 +49,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("v5e", "tpu", 197e12, 197e12, 16 * GIB, 15.75 * GIB, 819 * GB, 256, 200 * GB, 6.4e12 / 256 / 8),
-        Kind("v5p", "tpu", 459e12, 459e12, 95 * GIB, 95 * GIB, 2765 * GB, 6144, 600 * GB, 50e9 / 8),
+        Kind("v5p", "tpu", 459e12, 459e12, 96 * GIB, 95.74 * GIB, 2765 * GB, 6144, 600 * GB, 50e9 / 8),
         Kind("v6e", "tpu", 918e12, 918e12, 32 * GIB, 31.25 * GIB, 1638 * GB, 256, 400 * GB, None),
         Kind("a100", "gpu", 312e12, 156e12, 80 * GB, PREALLOCATED * 80 * GB, 2039 * GB, 8, 300 * GB, 200e9 / 8),
         Kind("h100", "gpu", 989e12, 494e12, 80 * GB, PREALLOCATED * 80 * GB, 3350 * GB, 8, 450 * GB, 400e9 / 8),

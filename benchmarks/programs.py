@@ -105,12 +105,15 @@ def sami_cached(size: str, batch: int, *, remat: bool = False) -> Work:
     return _training(method, batch, rows, flops.sami_step(method))
 
 
-def sami_online(size: str, teacher: str, batch: int) -> Work:
-    """A training step of SAMI at 224 px with SAM's encoder in it, which sees the same crop; AdamW."""
+def sami_online(size: str, teacher: str, batch: int, *, fsdp: int = 1) -> Work:
+    """A training step of SAMI at 224 px with SAM's encoder in it, which sees the same crop; AdamW.
+
+    fsdp: devices that share weights, moments and the batch.
+    """
     encoder = getattr(Sam, teacher)(dtype=DTYPE).image_encoder
     method = Sami.make(getattr(Vit, size)(dtype=DTYPE), SamFeatures(encoder))
     count = flops.sami_step(method) + flops.vit_det(encoder, method.student.image_size)
-    return _training(method, batch, {"image": _image(batch, method.student.image_size)}, count)
+    return _training(method, batch, {"image": _image(batch, method.student.image_size)}, count, fsdp)
 
 
 def promptable(size: str, batch: int) -> Work:
@@ -149,10 +152,10 @@ def weak_lora(size: str, batch: int, *, dtype: str = DTYPE) -> Work:
     return _training(method, batch, rows, (2 + 2 + 1) * forward)
 
 
-def _training(method: Any, batch: int, rows: Mapping[str, jax.ShapeDtypeStruct], count: int) -> Work:
+def _training(method: Any, batch: int, rows: Mapping[str, jax.ShapeDtypeStruct], count: int, fsdp: int = 1) -> Work:
     run = plan.make(
-        method, steps=10**6, global_batch=batch, optim=Optim(lr=1e-4), mesh=MeshSpec(), shard_spec=ShardSpec(),
-        devices=jax.devices()[:1],
+        method, steps=10**6, global_batch=batch, optim=Optim(lr=1e-4), mesh=MeshSpec(fsdp=fsdp),
+        shard_spec=ShardSpec(), devices=jax.devices()[:fsdp],
     )  # fmt: skip
     rows = {**rows, "index": _of((batch,), np.int32), "weight": _of((batch,), np.float32)}
     structs = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=run.rows) for name, x in rows.items()}

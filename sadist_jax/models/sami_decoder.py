@@ -19,6 +19,7 @@ from sadist_jax.nn import layers, table
 from sadist_jax.nn.blocks import tower
 from sadist_jax.nn.positions import sincos
 from sadist_jax.nn.table import Leaf, Table
+from sadist_jax.nn.whole import whole
 from sadist_jax.ops.attention import attention
 from sadist_jax.typing import Array, Float, Int, Params
 
@@ -71,7 +72,7 @@ class CrossDecoder:
     def _embed(self, params, visible, order):
         """-> (visible tokens, mask tokens), both in the decoder's channels and with positions."""
         x = layers.dense(params["embed"], layers.layer_norm(params["encoder_norm"], visible, NORM_EPS))
-        positions = params["pos_embed"][0].astype(x.dtype)[order]
+        positions = whole(params["pos_embed"][0], x.dtype)[order]
         kept = x.shape[1]
         return x + positions[:, :kept], params["mask_token"].astype(x.dtype) + positions[:, kept:]
 

@@ -16,6 +16,7 @@ from sadist_jax.nn import layers, table
 from sadist_jax.nn.blocks import tower
 from sadist_jax.nn.positions import resize_positions, sincos_init
 from sadist_jax.nn.table import Leaf, Table, xavier_uniform
+from sadist_jax.nn.whole import whole
 from sadist_jax.ops.attention import attention
 from sadist_jax.typing import Array, Float, Int, Key, Params
 
@@ -93,7 +94,7 @@ class Vit:
         x = layers.patch_conv(params["patch_embed"]["proj"], x.astype(self.dtype))
         positions = params["pos_embed"][:, 1:].reshape(1, self.grid, self.grid, self.dim)
         _, h, w, _ = x.shape
-        return x + resize_positions(positions, (h, w)).astype(x.dtype)
+        return x + whole(resize_positions(positions, (h, w)), x.dtype)
 
     def encode(
         self,

@@ -14,6 +14,7 @@ from sadist_jax.nn.blocks import tower
 from sadist_jax.nn.neck import neck, neck_table
 from sadist_jax.nn.positions import resize_positions
 from sadist_jax.nn.table import Leaf, Table
+from sadist_jax.nn.whole import whole
 from sadist_jax.ops.attention import attention
 from sadist_jax.ops.precision import widen
 from sadist_jax.ops.resize import resize_axis
@@ -82,7 +83,7 @@ class VitDet:
         """
         x = layers.patch_conv(params["patch_embed"]["proj"], x.astype(self.dtype))
         _, h, w, _ = x.shape
-        x = x + resize_positions(params["pos_embed"], (h, w)).astype(x.dtype)
+        x = x + whole(resize_positions(params["pos_embed"], (h, w)), x.dtype)
         aux = {"patch": x}
         windows = [0 if i in self.global_blocks else self.window for i in range(self.depth)]
         x, blocks = tower(self._block, params["blocks"], x, windows, remat=self.remat)
@@ -102,8 +103,8 @@ class VitDet:
         qkv = layers.dense(params["qkv"], x).reshape(b, h, w, 3, self.heads, c // self.heads)
         q, k, v = (qkv[..., i, :, :] for i in range(3))
         # unscaled q: only the content term is divided by sqrt(head dim)
-        rel_h = jnp.einsum("bhwnd,hrd->bhwnr", q, relative_table(params["rel_pos_h"], h).astype(q.dtype))
-        rel_w = jnp.einsum("bhwnd,wrd->bhwnr", q, relative_table(params["rel_pos_w"], w).astype(q.dtype))
+        rel_h = jnp.einsum("bhwnd,hrd->bhwnr", q, whole(relative_table(params["rel_pos_h"], h), q.dtype))
+        rel_w = jnp.einsum("bhwnd,wrd->bhwnr", q, whole(relative_table(params["rel_pos_w"], w), q.dtype))
         q, k, v, rel_h, rel_w = (z.reshape(b, h * w, self.heads, -1) for z in (q, k, v, rel_h, rel_w))
         y = attention(q, k, v, relative=(rel_h, rel_w))
         return layers.dense(params["proj"], y.reshape(b, h, w, c))

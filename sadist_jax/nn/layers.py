@@ -1,7 +1,8 @@
 """The layers that SAM and its students are made of: a table and a function each, parameters in plain dicts.
 
-Arrays are channels-last. A layer computes in the dtype of its input and casts its weights to it; norms compute in
-at least float32. Weight names are PyTorch's: `weight`, `bias`.
+Arrays are channels-last. A layer computes in the dtype of its input and casts its weights to it (a kernel in parts on
+several devices is put together then, see `whole`); norms compute in at least float32. Weight names are PyTorch's:
+`weight`, `bias`.
 
 Low-rank updates (Hu et al. 2022, LoRA, arXiv:2106.09685) lie beside a kernel, by the outputs that they move:
 `lora.<part>.a` (what one output sees, rank), `lora.<part>.b` (rank, outputs), `lora.<part>.scale` (). The layer
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 
 from sadist_jax import tree
 from sadist_jax.nn.table import Initializer, Leaf, Table, ones, trunc_normal, xavier_uniform
+from sadist_jax.nn.whole import whole
 from sadist_jax.ops.precision import widen
 from sadist_jax.typing import Array, Float, Key, Params
 
@@ -40,7 +42,7 @@ def dense_table(inputs: int, outputs: int, *, bias: bool = True, init: Initializ
 
 def dense(params: Params, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
     """x @ weight + bias over the last axis."""
-    y = _adapted(params, lambda kernel: _matmul(x, kernel.astype(x.dtype)))
+    y = _adapted(params, lambda kernel: _matmul(x, whole(kernel, x.dtype)))
     return y + params["bias"].astype(x.dtype) if "bias" in params else y
 
 
@@ -111,7 +113,7 @@ def conv(params: Params, x: Float[Array, "*b h w i"], *, stride: int = 1, paddin
     def apply(kernel: Array) -> Array:
         y = jax.lax.conv_general_dilated(
             x.reshape(-1, *x.shape[-3:]),
-            kernel.astype(x.dtype),
+            whole(kernel, x.dtype),
             (stride, stride),
             [(padding, padding)] * 2,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -141,7 +143,7 @@ def patchify(x: Float[Array, "*b h w c"], patch: int) -> Float[Array, "*b H W d"
 def patch_conv(params: Params, x: Float[Array, "*b h w i"]) -> Float[Array, "*b H W o"]:
     """Convolution whose stride is its kernel, as one matrix product over patches."""
     patches = patchify(x, params["weight"].shape[0])
-    y = _adapted(params, lambda kernel: _matmul(patches, kernel.reshape(-1, kernel.shape[-1]).astype(x.dtype)))
+    y = _adapted(params, lambda kernel: _matmul(patches, whole(kernel, x.dtype).reshape(-1, kernel.shape[-1])))
     return y + params["bias"].astype(x.dtype)
 
 
@@ -154,7 +156,7 @@ def up(params: Params, x: Float[Array, "*b h w i"]) -> Float[Array, "*b 2h 2w o"
     """Transposed convolution k2 s2: no outputs overlap, so each input pixel makes its own 2 x 2 block."""
     *lead, h, w, i = x.shape
     o = params["weight"].shape[-1]
-    y = _adapted(params, lambda kernel: _matmul(x, jnp.moveaxis(kernel.astype(x.dtype), -2, 0).reshape(i, -1)))
+    y = _adapted(params, lambda kernel: _matmul(x, jnp.moveaxis(whole(kernel, x.dtype), -2, 0).reshape(i, -1)))
     y = y.reshape(*lead, h, w, 2, 2, o)
     return jnp.moveaxis(y, -3, -4).reshape(*lead, 2 * h, 2 * w, o) + params["bias"].astype(x.dtype)
 

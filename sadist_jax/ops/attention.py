@@ -20,6 +20,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from sadist_jax.ops.each import each
 from sadist_jax.ops.precision import wide
 from sadist_jax.typing import Array, Bool, Float
 
@@ -133,7 +134,7 @@ def _blocks(q, k, v, relative, where, bias):
     # a backward pass recomputes the scores of a block: saving them would be the full matrix again
     block = jax.checkpoint(_plain)
 
-    def image(args):
+    def image(args, bias):
         q, k, v, relative, where = args
         if rows == t:
             return block(q, k, v, relative, where, bias)
@@ -146,7 +147,7 @@ def _blocks(q, k, v, relative, where, bias):
         out = jax.lax.map(lambda part: block(part[0], k, v, part[1], where, part[2]), parts)
         return out.reshape(t, v.shape[-1])
 
-    out = jax.lax.map(image, (q, k, v, relative, where))
+    out = each(image, (q, k, v, relative, where), bias)
     return jnp.swapaxes(out, 1, 2)
 
 

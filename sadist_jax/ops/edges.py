@@ -1,5 +1,6 @@
 """Edges of maps and masks: Sobel's derivatives, the ring around a mask, and what of a map of edges is a crest."""
 
+import jax
 import jax.numpy as jnp
 
 from sadist_jax.typing import Array, Bool, Float
@@ -14,7 +15,10 @@ def sobel(x: Float[Array, "*batch h w"]) -> tuple[Float[Array, "*batch h w"], Fl
     >>> [d.tolist() for d in sobel(jnp.array([[0.0, 1.0, 2.0, 3.0]]))]
     [[[4.0, 8.0, 8.0, 4.0]], [[0.0, 0.0, 0.0, 0.0]]]
     """
-    padded = _padded(jnp.asarray(x), "edge")
+    padded = jnp.asarray(x)
+    for axis in (-2, -1):
+        first, last = (jax.lax.slice_in_dim(padded, *at, axis=axis) for at in ((0, 1), (-1, None)))
+        padded = jnp.concatenate([first, padded, last], axis)
     smooth_down = padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]
     smooth_right = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
     right = smooth_down[..., 2:] - smooth_down[..., :-2]
@@ -29,7 +33,7 @@ def outer_boundary(masks: Bool[Array, "*batch h w"]) -> Bool[Array, "*batch h w"
     [[0, 0, 1, 0], [0, 1, 1, 0]]
     """
     masks = jnp.asarray(masks, bool)
-    padded = _padded(masks, "constant")
+    padded = _padded(masks)
     tall = padded[..., :-2, :] | padded[..., 1:-1, :] | padded[..., 2:, :]
     return (tall[..., :-2] | tall[..., 1:-1] | tall[..., 2:]) & ~masks
 
@@ -57,7 +61,7 @@ def crests(strength: Float[Array, "h w"], right: Float[Array, "h w"], down: Floa
     share = jnp.abs(short) / jnp.maximum(jnp.abs(long), jnp.finfo(jnp.float32).tiny)
     step_x, step_y = (jnp.sign(x).astype(jnp.int32) for x in (right, down))
     y, x = jnp.indices(strength.shape)
-    padded = _padded(strength, "constant")
+    padded = _padded(strength)
 
     def beside(side: int) -> Array:
         straight_x, straight_y = jnp.where(flat, step_x, 0), jnp.where(flat, 0, step_y)
@@ -68,5 +72,5 @@ def crests(strength: Float[Array, "h w"], right: Float[Array, "h w"], down: Floa
     return (strength >= beside(1)) & (strength > beside(-1))
 
 
-def _padded(x: Array, mode: str) -> Array:
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(1, 1), (1, 1)], mode)
+def _padded(x: Array) -> Array:
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(1, 1), (1, 1)])

@@ -95,7 +95,8 @@ def area_downsample(masks: Array, factor: int) -> Float[Array, "*batch h w"]:
     *batch, h, w = jnp.shape(masks)
     if factor < 1 or h % factor or w % factor:
         raise ValueError(f"factor {factor} must divide the height and the width of {h} x {w} masks")
-    tiles = jnp.asarray(masks, jnp.float32).reshape(*batch, h // factor, factor, w // factor, factor)
+    rows = jnp.asarray(masks, jnp.float32).reshape(*batch, h // factor, factor, w)  # an axis at a time: JAX follows
+    tiles = rows.reshape(*batch, h // factor, factor, w // factor, factor)  # the sharding of one
     return jnp.mean(tiles, axis=(-3, -1))
 
 

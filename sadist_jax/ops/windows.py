@@ -13,7 +13,7 @@ def partition(x: Float[Array, "b h w c"], window: int) -> Float[Array, "n window
     b, h, w, c = x.shape
     rows, cols = -(-h // window), -(-w // window)
     x = jnp.pad(x, ((0, 0), (0, rows * window - h), (0, cols * window - w), (0, 0)))
-    x = x.reshape(b, rows, window, cols, window, c)
+    x = x.reshape(b, rows, window, cols * window, c).reshape(b, rows, window, cols, window, c)
     return x.swapaxes(2, 3).reshape(b * rows * cols, window, window, c)
 
 
@@ -22,4 +22,5 @@ def unpartition(windows: Float[Array, "n window window c"], size: tuple[int, int
     n, window, _, c = windows.shape
     rows, cols = -(-size[0] // window), -(-size[1] // window)
     x = windows.reshape(n // (rows * cols), rows, cols, window, window, c).swapaxes(2, 3)
+    x = x.reshape(-1, rows * window, cols, window, c)  # an axis at a time: JAX follows the sharding of one
     return x.reshape(-1, rows * window, cols * window, c)[:, : size[0], : size[1]]

@@ -1,6 +1,22 @@
-"""Meshes: made here and nowhere else, with the axis types written out."""
+"""Meshes: made here and nowhere else, with the axis types written out.
+
+Three axes. Samples are cut along `data` and `fsdp`; large leaves are repeated along `data`, and along `fsdp` kept in
+parts and gathered where they are used (nn/whole.py). Along `tensor` samples are repeated, and leaves are cut where
+`ShardSpec.overrides` says so and computed with in parts.
+
+`tensor` does not pay for these models, so nothing chooses it by itself. A block of d channels has 12 d^2 weights; among
+n devices that hold T tokens together, each receives (n - 1) / n of
+
+    fsdp      2 gathers in bfloat16 and one sum of gradients in float32:   (2 * 2 + 8) * 12 d^2 bytes
+    tensor    4 sums of activations in bfloat16 (Shoeybi et al. 2019):     4 * 2 * 2 * T d bytes
+
+so that tensor is ahead below T = 9 d: 11520 tokens for ViT-H (d = 1280), less than three images of 1024 px for all n
+devices, less than one image a device. (A frozen teacher: one gather against two sums, T = 3 d.) And weights need no
+finer cut than fsdp gives: the largest model here, ViT-H with 0.64 billion, has 0.3 GB of float32 on each of eight.
+"""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,40 +25,74 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from sadist_jax.errors import BadInput
+from sadist_jax.ops.each import ROWS
+from sadist_jax.parallel import hosts
 
-AXES = ("data", "fsdp")
+AXES = (*ROWS, "tensor")
+SHARE = 0.5  # ours: of a device's memory that weights and moments may fill; activations need the rest
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshSpec:
-    """How many devices along each axis; -1 (for one of the two) takes what is left.
+    """How many devices along each axis; -1 (for one of them) takes what is left.
 
-    Every sample goes to one device of data x fsdp; large leaves are cut along fsdp and repeated along data.
+    fsdp: None takes as few as keep the run's state within half of a device's memory, at most the devices of one node:
+      1 where all of it fits, and where devices do not tell their memory, as CPUs.
     """
 
     data: int = -1
-    fsdp: int = 1
+    fsdp: int | None = None
+    tensor: int = 1
 
 
-def make(spec: MeshSpec, devices: Sequence[Any] | None = None) -> Mesh:
-    """Mesh ('data', 'fsdp') over all devices of all hosts, or over those given; one device is a mesh of one.
+def make(spec: MeshSpec, devices: Sequence[Any] | None = None, *, held: int = 0, memory: int | None = None) -> Mesh:
+    """Mesh over all devices of all hosts, or over those given; one device is a mesh of one.
 
+    Args:
+      held: bytes of the state that one device would have without fsdp.
+      memory: bytes of a device; None: what this process's devices say.
     Raises:
-      BadInput: the sizes do not multiply to the number of devices.
+      BadInput: the sizes do not multiply to the number of devices, or tensor does not divide those of a process.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = [spec.data, spec.fsdp]
+    fsdp = _fewest(spec, devices, held, memory) if spec.fsdp is None else spec.fsdp
+    sizes = [spec.data, fsdp, spec.tensor]
     known = int(np.prod([size for size in sizes if size != -1]))
     if sizes.count(-1) > 1 or any(size == 0 or size < -1 for size in sizes) or len(devices) % known:
         raise BadInput(_complaint(spec, len(devices)))
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
     if int(np.prod(sizes)) != len(devices):
         raise BadInput(_complaint(spec, len(devices)))
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
+    if any(count % sizes[2] for count in Counter(device.process_index for device in devices).values()):
+        raise BadInput(f"mesh.tensor = {sizes[2]} must divide the devices of each process, which share their samples")
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def node_size(devices: Sequence[Any]) -> int:
+    """Devices with a fast network among them: of a TPU slice, or a GPU node. The fewest, where nodes differ."""
+    nodes = Counter(getattr(device, "slice_index", device.process_index) for device in devices)
+    return min(nodes.values())
+
+
+def _fewest(spec: MeshSpec, devices: Sequence[Any], held: int, memory: int | None) -> int:
+    """How many devices share the state so that each one's part fits."""
+    memory = _memory() if memory is None else memory
+    if not memory or spec.data != -1:
+        return 1 if spec.data == -1 else -1
+    sizes = [n for n in range(1, node_size(devices) + 1) if len(devices) % (n * spec.tensor) == 0]
+    return next((n for n in sizes if held / n <= SHARE * memory), sizes[-1] if sizes else 1)
+
+
+def _memory() -> int:
+    """Bytes that JAX may use of a device of process 0; 0 where they are not known."""
+    told = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+    return int(hosts.agreed(np.asarray(told, np.float32)))
 
 
 def _complaint(spec: MeshSpec, count: int) -> str:
+    fsdp = "" if spec.fsdp is None else f" times mesh.fsdp = {spec.fsdp}"
+    tensor = "" if spec.tensor == 1 else f" times mesh.tensor = {spec.tensor}"
     return (
-        f"mesh.data = {spec.data} times mesh.fsdp = {spec.fsdp} does not fit {count} device(s); "
+        f"mesh.data = {spec.data}{fsdp}{tensor} does not fit {count} device(s); "
         "leave mesh.data at -1 and choose a mesh.fsdp that divides the number of devices"
     )

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import ml_dtypes
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from sadist_jax import pretrained, tree
 from sadist_jax.data.features import MANIFEST, Manifest, check_shard, differences, read_manifest, signature
@@ -29,7 +28,9 @@ from sadist_jax.methods.teacher import FlipFeatures, FrameFeatures, SamFeatures
 from sadist_jax.methods.weak_lora import WeakLora
 from sadist_jax.nn import table as leaves
 from sadist_jax.parallel import mesh as meshes
+from sadist_jax.parallel import shard as cuts
 from sadist_jax.parallel.mesh import MeshSpec
+from sadist_jax.parallel.shard import ShardSpec
 from sadist_jax.train import start, state
 from sadist_jax.train.run import Run
 from sadist_jax.weights.digest import digest
@@ -168,18 +169,23 @@ def _shape(kept: Kept) -> tuple[int, ...]:
 def _computer(
     kept: Kept, table: leaves.Table, values: dict[str, np.ndarray], batch: int
 ) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """Function of a batch on this process's devices -> (batch, *shape of a record) bfloat16."""
-    mesh = meshes.make(MeshSpec(), jax.local_devices())
+    """Function of a batch on this process's devices -> (batch, *shape of a record) bfloat16.
+
+    The teacher is cut over the devices where it would fill more than half of one (MeshSpec).
+    """
+    teacher = leaves.abstract(table)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(teacher))
+    mesh = meshes.make(MeshSpec(), jax.local_devices(), held=held)
     if batch % mesh.size:
         raise BadInput(f"--batch {batch} does not fit {mesh.size} devices; make it a multiple of {mesh.size}")
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    shardings = tree.map_named(lambda _, leaf: everywhere, table)
+    shardings = cuts.shardings(ShardSpec(), mesh, teacher)
     params = state.fill(table, values, jax.random.key(0), shardings)[kept.place]
-    rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    rows = cuts.rows(mesh)
 
     @jax.jit
     def features(params, batch):
-        return kept.teacher.features(params, batch, kept.grid).astype(ml_dtypes.bfloat16)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # each device has its own images
+            return kept.teacher.features(params, batch, kept.grid).astype(ml_dtypes.bfloat16)
 
     return lambda batch: np.asarray(features(params, jax.device_put(batch, rows)))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
@@ -12,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from sadist_jax import tree
 from sadist_jax.errors import BadInput
 from sadist_jax.methods.method import Method
-from sadist_jax.nn import table as leaves
+from sadist_jax.nn.table import Leaf, Table
 from sadist_jax.parallel import mesh as meshes
 from sadist_jax.parallel import shard
 from sadist_jax.parallel.mesh import MeshSpec
@@ -53,7 +54,8 @@ class Plan:
     def create_frozen(self, values: Mapping[str, np.ndarray]) -> Params:
         """What never moves."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.frozen)
-        return states.fill(self.layout.frozen, values, states.init_key(self.seed), shardings)
+        frozen = states.fill(self.layout.frozen, values, states.init_key(self.seed), shardings)
+        return jax.tree.map(lambda value, leaf: value.astype(leaf.dtype), frozen, self.frozen)
 
 
 def make(
@@ -67,24 +69,23 @@ def make(
     shard_spec: ShardSpec,
     freeze: Iterable[str] = (),
     devices: Sequence[Any] | None = None,
+    memory: int | None = None,
 ) -> Plan:
     """Lay a run out on the devices.
+
+    devices, memory: other devices than this machine's, and the bytes that JAX may use of one.
 
     Raises:
       BadInput: a pattern that matches nothing, a mesh that does not fit the devices, or a batch that they cannot share.
     """
-    grid = meshes.make(mesh, devices)
-    if global_batch % (grid.size * optim.accumulate):
-        raise BadInput(
-            f"global_batch = {global_batch} does not fit {grid.size} device(s) x {optim.accumulate} micro-batches"
-            f"; make it a multiple of {grid.size * optim.accumulate}"
-        )
     layout = states.arrange(method, freeze)
     shard.check(shard_spec, tree.flatten(layout.all()))
     names = tree.flatten(method.table()["params"])
     tx = optimisers.build(optim, steps, layout.params, names)
     rate = optimisers.rate(optim, steps)
-    state, frozen = states.abstract(layout, tx), leaves.abstract(layout.frozen)
+    state, frozen = states.abstract(layout, tx), _abstract(layout.frozen, shard_spec.rounded)
+    grid = meshes.make(mesh, devices, held=_bytes((state, frozen, state.params)), memory=memory)
+    _check_batch(global_batch, grid, optim.accumulate)
     state_shardings = shard.shardings(shard_spec, grid, state)
     frozen_shardings = shard.shardings(shard_spec, grid, frozen)
     step = steps_.build(
@@ -101,6 +102,30 @@ def make(
     template = jax.tree.map(_with_sharding, state, state_shardings)
     frozen = jax.tree.map(_with_sharding, frozen, frozen_shardings)
     return Plan(method, layout, tx, grid, seed, template, frozen, step)
+
+
+def _abstract(frozen: Table, rounded: Iterable[str]) -> Params:
+    """What never moves, as shapes; the `rounded` of it in bfloat16."""
+    low = tree.select(frozen, rounded)
+
+    def one(name: str, leaf: Leaf) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16 if name in low else jnp.float32)
+
+    return tree.map_named(one, frozen)
+
+
+def _check_batch(global_batch: int, grid: Mesh, accumulate: int) -> None:
+    shares = grid.shape["data"] * grid.shape["fsdp"]
+    if global_batch % (shares * accumulate):
+        raise BadInput(
+            f"global_batch = {global_batch} does not fit {shares} device(s) x {accumulate} micro-batches"
+            f"; make it a multiple of {shares * accumulate}"
+        )
+
+
+def _bytes(abstract: Any) -> int:
+    """What one device holds without fsdp: the state, what is frozen, a gradient."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract))
 
 
 def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> Any:

@@ -16,8 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sadist_jax import tree
 from sadist_jax.methods.method import Aux, Method, Terms
+from sadist_jax.ops.each import ROWS
 from sadist_jax.parallel import shard
-from sadist_jax.parallel.mesh import AXES
 from sadist_jax.train.state import Layout, State
 from sadist_jax.typing import Array, Batch, Metrics, Params
 
@@ -46,11 +46,11 @@ def build(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
         def loss(params: Params, rows: Batch) -> tuple[Terms, Aux]:
-            whole, own = layout.rejoin(params, frozen)
-            return method.loss(whole, own, state.extra, rows, key, state.step)
+            whole, own = layout.rejoin(*_computed((params, frozen), (shardings.params, frozen_shardings)))
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # where layers gather their weights
+                return method.loss(whole, own, state.extra, rows, key, state.step)
 
-        grads, metrics, moved = _gradient(loss, state.params, batch, accumulate, mesh)
-        grads = jax.lax.with_sharding_constraint(grads, shardings.params)
+        grads, metrics, moved = _gradient(loss, state.params, batch, accumulate, shardings.params)
         grad_norm = tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"][0]) & jnp.isfinite(grad_norm)
 
@@ -81,10 +81,18 @@ def ratio(total: Array, weight: Array) -> Array:
     return jnp.where(weight == 0, 0.0, total / jnp.where(weight == 0, 1.0, weight))
 
 
+def _computed(leaves: Any, shardings: Any) -> Any:
+    """On a mesh with a tensor axis, leaves without their cut along fsdp; on others the layers do that, one by one."""
+    if jax.tree.leaves(shardings)[0].mesh.shape["tensor"] == 1:
+        return leaves
+    return jax.lax.with_sharding_constraint(leaves, jax.tree.map(shard.computed, shardings))
+
+
 def _gradient(
-    loss: Callable[[Params, Batch], tuple[Terms, Aux]], params: Params, batch: Batch, parts: int, mesh: Mesh
+    loss: Callable[[Params, Batch], tuple[Terms, Aux]], params: Params, batch: Batch, parts: int, shardings: Any
 ) -> tuple[Params, Metrics, Params]:
-    """Gradient of the training loss; metrics of the whole batch: "loss", each term, the method's own; aux["moved"].
+    """Gradient of the training loss, cut as the parameters are; metrics of the whole batch: "loss", each term, the
+    method's own; aux["moved"].
 
     What the forward pass moves is averaged over the micro-batches, which all start from the same values: for a moving
     average this is the average's own step with the mean statistic.
@@ -93,6 +101,7 @@ def _gradient(
     def weights(rows: Batch) -> dict[str, Array]:
         return {name: weight for name, (_, weight, _) in loss(params, rows)[0].items()}
 
+    mesh = jax.tree.leaves(shardings)[0].mesh
     whole = None if parts == 1 else _sum_over_parts(weights, batch, parts, mesh)
 
     def objective(params: Params, rows: Batch) -> tuple[Array, tuple[Metrics, Params]]:
@@ -107,7 +116,7 @@ def _gradient(
 
     def part(rows: Batch) -> tuple[Params, Metrics, Params]:
         grads, aux = jax.grad(objective, has_aux=True)(params, rows)
-        return grads, *jax.lax.stop_gradient(aux)
+        return jax.lax.with_sharding_constraint(grads, shardings), *jax.lax.stop_gradient(aux)
 
     return _sum_over_parts(part, batch, parts, mesh)
 
@@ -116,7 +125,7 @@ def _sum_over_parts(fn: Callable[[Batch], Any], batch: Batch, parts: int, mesh: 
     """Sum of fn(micro-batch). Rows are dealt out in turn, so that every device keeps the rows that it has."""
     if parts == 1:
         return fn(batch)
-    inside = NamedSharding(mesh, PartitionSpec(None, AXES))
+    inside = NamedSharding(mesh, PartitionSpec(None, ROWS))
 
     def deal(x: Array) -> Array:
         x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)

@@ -24,10 +24,10 @@ def text(run: Run, kind: Kind, options: "Options", program: Program, expected: F
 
 
 def _heading(run: Run, kind: Kind, options: "Options", program: Program, note: str | None) -> list[str]:
-    node = options.per_node or kind.node
+    mesh, nodes = dict(program.mesh), -(-options.devices // kind.node)
     lines = [
-        f"{run.name} on {options.devices} x {kind.name}: mesh {dict(program.mesh)}, {-(-options.devices // node)} "
-        f"node(s) of up to {node}, {run.global_batch} samples a step, {run.global_batch // options.devices} a device",
+        f"{run.name} on {options.devices} x {kind.name} in {nodes} node(s) of up to {kind.node}",
+        f"mesh {mesh}, {run.global_batch} samples a step, {run.global_batch // (mesh['data'] * mesh['fsdp'])} a device",
         f"compiled by {program.compiler} in {program.seconds:.1f} s",
     ]
     if note:

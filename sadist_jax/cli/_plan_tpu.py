@@ -1,8 +1,9 @@
 """libtpu in a process of its own, which can be ended when it takes too long: it compiles a run's step for a slice.
 
-python -m sadist_jax.cli._plan_tpu FILE KIND DEVICES CONFIG [options of the run]   writes what came of it to FILE
+python -m sadist_jax.cli._plan_tpu FILE KIND PER_NODE DEVICES CONFIG [options of the run]: FILE gets what came of it.
 """
 
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -30,7 +31,17 @@ def ask(
     """(what libtpu says, None), or (None, why it says nothing)."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "program")
-        command = [sys.executable, "-m", __spec__.name, str(file), kind.name, str(devices), name, *options]
+        command = [
+            sys.executable,
+            "-m",
+            __spec__.name,
+            str(file),
+            kind.name,
+            str(kind.node),
+            str(devices),
+            name,
+            *options,
+        ]
         try:
             ended = subprocess.run(
                 command, timeout=limit, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"}
@@ -45,10 +56,11 @@ def ask(
 
 
 def main(argv: Sequence[str]) -> None:
-    file, kind, devices, name, *options = argv
+    file, kind_name, node, devices, name, *options = argv
+    kind = dataclasses.replace(kinds.find(kind_name), node=int(node))
     run, module, path = config.make_run(name)
     run, _ = train.override(run, module, path, options)
-    Path(file).write_bytes(pickle.dumps(_compiled(run, kinds.find(kind), int(devices))))
+    Path(file).write_bytes(pickle.dumps(_compiled(run, kind, int(devices))))
 
 
 def _compiled(run, kind: kinds.Kind, devices: int) -> "Program | str":
@@ -58,7 +70,7 @@ def _compiled(run, kind: kinds.Kind, devices: int) -> "Program | str":
     from sadist_jax.parallel import absent
     from sadist_jax.train import program
 
-    laid = program.trace(run, absent.tpus(kind, devices), kind.platform)
+    laid = program.trace(run, absent.tpus(kind, devices), kind)
     try:
         return program.compiled(laid, "libtpu", OPTIONS)
     except jax.errors.JaxRuntimeError as error:

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"usage: sadist plan CONFIG --devices N --kind KIND [options]\n\n{__doc__}")
         return 0 if argv else 2
     options, rest = tyro.cli(Options, args=list(argv[1:]), prog=f"sadist plan {argv[0]}", return_unknown_args=True)
-    kind = checked(options)
+    kind = asked(options)
 
     from sadist_jax.cli import _plan_report, _plan_tpu
     from sadist_jax.parallel import absent
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     devices = absent.simulated(options.devices)
     run, module, path = config.make_run(argv[0])
     run, _ = train.override(run, module, path, rest)
-    laid = program.trace(run, devices, kind.platform)  # what is wrong with the run shows here
+    laid = program.trace(run, devices, kind)  # what is wrong with the run shows here
     compiled = note = None
     if tpu:
         compiled, note = _plan_tpu.ask(argv[0], kind, options.devices, rest, options.limit)
@@ -67,17 +67,16 @@ def main(argv: Sequence[str]) -> int:
         kind,
         compiled,
         work.count(laid.traced.jaxpr),
-        program.share_of_one(run, options.devices, kind.platform),
+        program.share_of_one(run, laid, kind),
         options.devices,
-        node=options.per_node or kind.node,
         efficiency=options.efficiency,
     )
     print(_plan_report.text(run, kind, options, compiled, expected, note))
     return 0
 
 
-def checked(options: Options) -> kinds.Kind:
-    """The kind. Raises BadInput."""
+def asked(options: Options) -> kinds.Kind:
+    """The kind of device, in nodes of the size that was asked for. Raises BadInput."""
     kind = kinds.find(options.kind)
     if options.devices < 1:
         raise BadInput(f"--devices {options.devices}: give 1 or more")
@@ -87,4 +86,4 @@ def checked(options: Options) -> kinds.Kind:
         raise BadInput(f"--efficiency {options.efficiency}: give a share of the peak, above 0 and at most 1")
     if not options.limit > 0:
         raise BadInput(f"--limit {options.limit}: give seconds above 0; --compiler cpu does without libtpu")
-    return kind
+    return kind if options.per_node is None else dataclasses.replace(kind, node=options.per_node)

@@ -66,13 +66,13 @@ class Forecast:
 
 
 def make(
-    kind: Kind, program: Program, whole: Work, share: Work, devices: int, *, node: int, efficiency: float = EFFICIENCY
+    kind: Kind, program: Program, whole: Work, share: Work, devices: int, *, efficiency: float = EFFICIENCY
 ) -> Forecast:
-    """Of a compiled program on `devices` devices of a kind, `node` of them in each node.
+    """Of a compiled program on `devices` devices of a kind.
 
     whole: work of all devices; share: of one, whose bytes count the weights whole.
     """
-    found = flows(program.collectives, node)
+    found = flows(program.collectives, kind.node)
     terms = (
         _compute(kind, whole, devices, efficiency),
         _memory(kind, program.memory, share),

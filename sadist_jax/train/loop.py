@@ -77,8 +77,8 @@ def train(run: Run) -> Path:
     return directory
 
 
-def plan_of(run: Run, devices: Sequence[Any] | None = None) -> Plan:
-    """Laid out on all devices of all hosts, or on those given."""
+def plan_of(run: Run, devices: Sequence[Any] | None = None, memory: int | None = None) -> Plan:
+    """Laid out on all devices of all hosts; or on others, of which JAX may use so many bytes of memory each."""
     return plan.make(
         run.method,
         steps=run.steps,
@@ -89,6 +89,7 @@ def plan_of(run: Run, devices: Sequence[Any] | None = None) -> Plan:
         mesh=run.mesh,
         shard_spec=run.shard,
         devices=devices,
+        memory=memory,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from sadist_jax.ops.attention import planned_for
 from sadist_jax.parallel import collectives
 from sadist_jax.parallel.collectives import Collective
+from sadist_jax.parallel.kinds import Kind
 from sadist_jax.parallel.mesh import MeshSpec
 from sadist_jax.train import loop, work
 from sadist_jax.train import run as runs
@@ -62,15 +63,18 @@ class Laid(NamedTuple):
     traced: jax.stages.Traced
 
 
-def trace(run: Run, devices: Sequence[Any], platform: str) -> Laid:
-    """The step on those devices, as it would be written for `platform`.
+def trace(run: Run, devices: Sequence[Any], kind: Kind) -> Laid:
+    """The step on those devices, as it would be written for so many of that kind.
 
     Raises:
       BadInput: what the run describes cannot be, or does not fit so many devices.
     """
     runs.check(run)
-    job = loop.plan_of(run, devices)
-    with planned_for(platform):
+    job = loop.plan_of(run, devices, int(kind.usable))
+    if run.mesh.fsdp is None and job.mesh.shape["fsdp"] > kind.node:  # these devices do not say where nodes end
+        fewer = [n for n in range(1, kind.node + 1) if len(devices) % (n * run.mesh.tensor) == 0]
+        return trace(dataclasses.replace(run, mesh=dataclasses.replace(run.mesh, fsdp=fewer[-1])), devices, kind)
+    with planned_for(kind.platform):
         return Laid(job, job.step.trace(job.template, job.frozen, batch(run, job.rows)))
 
 
@@ -134,7 +138,8 @@ def _uncached() -> Iterator[None]:
         jax.config.update(name, before)
 
 
-def share_of_one(run: Run, devices: int, platform: str) -> Work:
-    """What one of so many devices computes: the step on its rows alone, with every weight whole."""
-    own = dataclasses.replace(run, global_batch=run.global_batch // devices, mesh=MeshSpec())
-    return work.count(trace(own, jax.devices("cpu")[:1], platform).traced.jaxpr)
+def share_of_one(run: Run, laid: Laid, kind: Kind) -> Work:
+    """What one of the devices computes: the step on its rows alone, with every weight whole."""
+    (rows,) = laid.job.rows.shard_shape((run.global_batch,))
+    own = dataclasses.replace(run, global_batch=rows, mesh=MeshSpec(fsdp=1))
+    return work.count(trace(own, jax.devices("cpu")[:1], kind).traced.jaxpr)

@@ -49,7 +49,8 @@ def test_a_plan_says_what_will_be(config, tmp_path, capsys):
     argv = ["plan", str(config), "--devices", "8", "--kind", "h100", "--per-node", "4", "--mesh.fsdp", "8"]
     assert cli.main([*argv, "--steps", "3600", "--global-batch", "16"]) == 0
     out = capsys.readouterr().out
-    assert "toy on 8 x h100: mesh {'data': 1, 'fsdp': 8}, 2 node(s) of up to 4, 16 samples a step, 2 a device" in out
+    assert "toy on 8 x h100 in 2 node(s) of up to 4\n" in out
+    assert "mesh {'data': 1, 'fsdp': 8, 'tensor': 1}, 16 samples a step, 2 a device" in out
     assert re.search(r"total +0\.\d+ +of 74.51, 55.88 usable as JAX takes 75% at its start: fits", out)
     assert re.search(r"all-reduce +\d", out)
     step, rate, hours = re.search(
@@ -62,7 +63,7 @@ def test_a_plan_says_what_will_be(config, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def laid():
-    return program.trace(toy_run("never", global_batch=16), jax.devices()[:8], "gpu")
+    return program.trace(toy_run("never", global_batch=16), jax.devices()[:8], kinds.find("h100"))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_operations_are_the_formulas(laid):
     student's, as the positions before its first layer learn too."""
     net = 2 * 16 * 3 * (4 * 16 + 16 * 16 + 16 * 2)
     assert work.count(laid.traced.jaxpr).flops == 8 * net
-    assert program.share_of_one(toy_run("never", global_batch=16), 8, "gpu").flops == net
+    assert program.share_of_one(toy_run("never", global_batch=16), laid, kinds.find("h100")).flops == net
 
 
 def test_gradients_are_summed_over_all_devices(found):
@@ -145,7 +146,7 @@ def test_many_devices_in_a_process_of_its_own(config):
     argv = [sys.executable, "-m", "sadist_jax", "plan", str(config), "--devices", "64", "--kind", "v5e"]
     argv += ["--compiler", "cpu", "--global-batch", "64"]
     out = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120).stdout
-    assert "toy on 64 x v5e: mesh {'data': 64, 'fsdp': 1}, 1 node(s) of up to 256" in out
+    assert "toy on 64 x v5e in 1 node(s) of up to 256\nmesh {'data': 64, 'fsdp': 1, 'tensor': 1}" in out
 
 
 @pytest.mark.processes

@@ -11,7 +11,10 @@ All take SAM's decomposed relative positions (Li et al. 2022, MViTv2, eq. 4): th
 scale * q_i . k_rc + rel_h[i, r] + rel_w[i, c].
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 from typing import Literal
 
 import jax
@@ -25,6 +28,7 @@ Implementation = Literal["plain", "blocks", "cudnn"]
 BLOCK = 512  # query rows of a block
 FEW = 64  # prompt tokens against an image: the score matrix is small whatever the image
 CUDNN_CHANNELS = {(9, 0): 256, (8, 0): 128}  # compute capability from which on the kernel takes so many a head
+_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
 
 def attention(
@@ -64,12 +68,29 @@ def choose(
 ) -> Implementation:
     """The fastest known implementation for these operands on the default device."""
     t, s = q.shape[-3], k.shape[-3]
-    if q.ndim > 4 or min(t, s) <= FEW or (max(t, s) <= BLOCK and jax.default_backend() != "cpu"):
+    if q.ndim > 4 or min(t, s) <= FEW or (max(t, s) <= BLOCK and _backend() != "cpu"):
         return "plain"
     low_precision = q.dtype in (jnp.float16, jnp.bfloat16)
     if low_precision and where is None and bias is None and _fused_width(q, relative) <= _cudnn_channels():
         return "cudnn"
     return "blocks"
+
+
+@contextlib.contextmanager
+def planned_for(platform: str) -> Iterator[None]:
+    """Choose as on that platform inside the block: for compiling for a device that is not there.
+
+    The fused kernel is left out, since another compiler does not know it.
+    """
+    token = _platform.set(platform)
+    try:
+        yield
+    finally:
+        _platform.reset(token)
+
+
+def _backend() -> str:
+    return _platform.get() or jax.default_backend()
 
 
 def _fused_width(q: Array, relative: tuple[Array, Array] | None) -> int:
@@ -80,7 +101,7 @@ def _fused_width(q: Array, relative: tuple[Array, Array] | None) -> int:
 
 def _cudnn_channels() -> int:
     """The most channels a head that the default device's fused kernel takes; 0 without one, as on AMD's GPUs."""
-    if jax.default_backend() != "gpu":
+    if _platform.get() or jax.default_backend() != "gpu":
         return 0
     major, _, minor = str(getattr(jax.devices()[0], "compute_capability", "")).partition(".")
     if not (major.isdecimal() and minor.isdecimal()):

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ def train(run: Run) -> Path:
     return directory
 
 
-def plan_of(run: Run) -> Plan:
+def plan_of(run: Run, devices: Sequence[Any] | None = None, memory: int | None = None) -> Plan:
+    """Laid out on all devices of all hosts; or on others, of which JAX may use so many bytes of memory each."""
     return plan.make(
         run.method,
         steps=run.steps,
@@ -88,6 +89,8 @@ def plan_of(run: Run) -> Plan:
         freeze=run.freeze,
         mesh=run.mesh,
         shard_spec=run.shard,
+        devices=devices,
+        memory=memory,
     )
 
 

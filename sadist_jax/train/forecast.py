@@ -1,0 +1,134 @@
+"""How long a step takes, by a roofline: the slowest of computing, memory and network, as if they ran side by side.
+
+    compute   operations of one device / (peak * efficiency)
+    memory    bytes of one device / bandwidth of its memory: operands and results of all products of matrices, and the
+              state, read once and written once; everything else is fused into the products
+    network   bytes inside nodes / fast links + bytes across nodes / network cards
+
+Across nodes, the members of a group within one node share what the node must receive: with n members in k nodes, a ring
+gives each device R bytes, of which R (k - 1) / (n - 1) come through its own network card. In an all-to-all every device
+receives what is meant for it alone, R (n - n / k) / (n - 1).
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sadist_jax.parallel.collectives import Collective
+from sadist_jax.parallel.kinds import Kind
+from sadist_jax.train.program import Memory, Program
+from sadist_jax.train.work import Work
+
+EFFICIENCY = 0.4  # ours: what big programs of this package are expected to reach; published ViTs have 0.22 to 0.48
+
+
+class Flow(NamedTuple):
+    """Bytes that one device receives in a step: over the fast links, and through its network card. times: messages."""
+
+    inside: float
+    across: float
+    times: int
+
+
+class Term(NamedTuple):
+    """One wall of the roofline. seconds: None where it is not known; how: what was divided by what."""
+
+    name: str
+    seconds: float | None
+    how: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What is to be expected of a run.
+
+    work: of all devices in a step.
+    flows: by kind of collective.
+    unbounded: collectives in loops of which nothing says how often they turn; each was counted once.
+    step: seconds; None where a term is not known.
+    """
+
+    memory: Memory
+    usable: float
+    work: Work
+    flows: dict[str, Flow]
+    unbounded: int
+    terms: tuple[Term, ...]
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.total <= self.usable
+
+    @property
+    def step(self) -> float | None:
+        known = [term.seconds for term in self.terms if term.seconds is not None]
+        return max(known) if len(known) == len(self.terms) else None
+
+
+def make(
+    kind: Kind, program: Program, whole: Work, share: Work, devices: int, *, efficiency: float = EFFICIENCY
+) -> Forecast:
+    """Of a compiled program on `devices` devices of a kind.
+
+    whole: work of all devices; share: of one, whose bytes count the weights whole.
+    """
+    found = flows(program.collectives, kind.node)
+    terms = (
+        _compute(kind, whole, devices, efficiency),
+        _memory(kind, program.memory, share),
+        _network(kind, found),
+    )
+    unbounded = sum(not one.bounded for one in program.collectives)
+    return Forecast(program.memory, kind.usable, whole, found, unbounded, terms)
+
+
+def flows(found: Iterable[Collective], node: int) -> dict[str, Flow]:
+    """{kind of collective: what one device receives}, where `node` devices that follow one another share a node."""
+    total: dict[str, Flow] = {}
+    for one in found:
+        across = one.received * _share_across(one, node)
+        before = total.get(one.kind, Flow(0, 0, 0))
+        total[one.kind] = Flow(before.inside + one.received - across, before.across + across, before.times + one.times)
+    return total
+
+
+def _share_across(one: Collective, node: int) -> float:
+    """Share of what a device receives that comes through its own network card; a mean over the groups."""
+    spans = [len({device // node for device in group}) for group in one.groups]
+    if one.kind == "collective-permute":
+        return sum(nodes > 1 for nodes in spans) / len(spans)
+    n = one.size
+    if n == 1:
+        return 0.0
+    if one.kind.endswith("all-to-all"):
+        return sum((n - n / nodes) / (n - 1) for nodes in spans) / len(spans)
+    return sum((nodes - 1) / (n - 1) for nodes in spans) / len(spans)
+
+
+def _compute(kind: Kind, whole: Work, devices: int, efficiency: float) -> Term:
+    seconds = (whole.narrow / kind.peak + whole.wide / kind.peak32) / devices / efficiency
+    amount = f"{whole.flops / devices / 1e12:,.3g} TFLOP a device"
+    how = f"{amount} at {efficiency:.0%} (assumed) of {kind.peak / 1e12:g} TFLOP/s"
+    if whole.wide:
+        how += f", {whole.wide / whole.flops:.1%} of it in float32 at {kind.peak32 / 1e12:g}"
+    return Term("compute", seconds, how)
+
+
+def _memory(kind: Kind, memory: Memory, share: Work) -> Term:
+    nbytes = share.nbytes + 2 * memory.arguments + memory.results
+    how = (
+        f"{nbytes / 1e9:,.3g} GB at {kind.bandwidth / 1e9:,g} GB/s: operands and results of all products, the state "
+        "once in and once out; all else fused (assumed)"
+    )
+    return Term("memory", nbytes / kind.bandwidth, how)
+
+
+def _network(kind: Kind, found: dict[str, Flow]) -> Term:
+    inside, across = (sum(flow[i] for flow in found.values()) for i in (0, 1))
+    how = f"{inside / 1e9:,.3g} GB inside nodes at {kind.inner / 1e9:g} GB/s"
+    if not across:
+        return Term("network", inside / kind.inner, how + ", none across")
+    if kind.outer is None:
+        return Term("network", None, how + f", {across / 1e9:,.3g} GB across nodes at an unknown rate")
+    how += f" + {across / 1e9:,.3g} GB across at {kind.outer / 1e9:,.3g} GB/s; full rates (assumed)"
+    return Term("network", inside / kind.inner + across / kind.outer, how)

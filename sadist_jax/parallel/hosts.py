@@ -74,6 +74,13 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def any_of(flag: bool) -> bool:
+    """Whether it is true on any process. Collective."""
+    if jax.process_count() == 1:
+        return bool(flag)
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag, np.uint8))))
+
+
 def global_batch(rows: Mapping[str, np.ndarray], sharding: Sharding) -> dict[str, jax.Array]:
     """This process's rows of every array -> arrays of the whole batch, cut over all devices.
 

@@ -146,6 +146,13 @@ class Checkpoints:
         hosts.barrier("broken checkpoints are aside")
         self._manager.reload()
 
+    def forget(self, after: int) -> None:
+        """Delete the checkpoints of steps beyond `after`, so that these can be saved anew. Every host calls it."""
+        self._manager.wait_until_finished()
+        for step in self._manager.all_steps():
+            if step > after:
+                self._manager.delete(step)
+
     def close(self) -> None:
         """Wait for what is being written."""
         self._manager.wait_until_finished()

@@ -1,10 +1,11 @@
 """One run at a time in a directory: a file that says who is at work there, and keeps a heartbeat.
 
-It needs no locks of the file system, which network drives may lack: only that of two who make the same file one is
-first. The heartbeat is the file's time of change, compared with that of a file made now: both are the file server's.
+It needs no locks of the file system, which network drives may lack: only that of several who make the same file one
+is first. The heartbeat is the file's time of change, compared with that of a file made now: both are the file server's.
 """
 
 import datetime
+import hashlib
 import json
 import os
 import secrets
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sadist_jax.errors import BadInput, ClusterProblem
-from sadist_jax.weights.files import write_once
+from sadist_jax.weights.files import replacing, write_once
 
 FILE = "running.json"
 BEAT, STALE = 10.0, 60.0  # seconds between heartbeats; without one for so long, the holder is gone
@@ -53,14 +54,14 @@ class Lock:
                     "for it, end it, or choose another directory with --out"
                 )
             self._say(f"the run on {holder.get('host', 'an unknown host')} that held {self.path.parent} is gone")
-            self._take_away(found)
+            self._inherit(found)
         threading.Thread(target=self._keep, daemon=True, name="lock").start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
         with suppress(OSError):
-            if self.path.read_text() == self._text:
+            if _read(self.path) == self._text:
                 self.path.unlink()
 
     def _is_at_work(self, holder: Mapping[str, Any]) -> bool:
@@ -73,22 +74,29 @@ class Lock:
                 return newer is not None
         return False
 
-    def _take_away(self, judged: str) -> None:
-        """Remove the file whose content was judged. Of several who want to, one succeeds; a newer one is put back."""
-        aside = self.path.with_name(f".{secrets.token_hex(8)}.lock")
-        with suppress(FileNotFoundError):
-            os.rename(self.path, aside)
-            if aside.read_text() != judged:
-                with suppress(OSError):
-                    os.link(aside, self.path)
-            aside.unlink()
+    def _inherit(self, judged: str) -> None:
+        """Put this lock in the place of the one that was judged: as its only heir, and if it is still there."""
+        heir = self.path.with_name(f".heir-of-{hashlib.sha256(judged.encode()).hexdigest()[:16]}")
+        try:
+            heir.touch(exist_ok=False)
+        except FileExistsError:  # another is about to; or has been killed in these few milliseconds
+            if (began := _changed(heir)) is not None and _now(heir.parent) - began > self._stale:
+                heir.unlink(missing_ok=True)
+            time.sleep(self._beat / 4)
+            return
+        try:
+            if _read(self.path) == judged:  # else it has ended well after all, or has been inherited
+                with replacing(self.path) as file:
+                    file.write(self._text.encode())
+        finally:
+            heir.unlink(missing_ok=True)
 
     def _keep(self) -> None:
         while not self._end.wait(self._beat):
             with suppress(OSError):  # a server that does not answer now may do so at the next beat
-                if self.path.read_text() == self._text:
+                if (found := _read(self.path)) == self._text:
                     os.utime(self.path)
-                elif not self._end.is_set():
+                elif found is not None and not self._end.is_set():
                     os.write(2, f"sadist: another run has taken over {self.path.parent}; this one ends\n".encode())
                     os._exit(ClusterProblem.exit_code)
 
@@ -103,6 +111,12 @@ def is_seen(directory: Path, token: bytes, within: float = 15.0) -> bool:
         if time.monotonic() > end:
             return False
         time.sleep(0.1)
+
+
+def _read(path: Path) -> str | None:
+    with suppress(FileNotFoundError):
+        return path.read_text()
+    return None
 
 
 def _parse(text: str) -> dict[str, Any]:

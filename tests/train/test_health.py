@@ -21,7 +21,7 @@ from tests.train.test_step import make, rows, run
 from tests.train.toy import Toy, assert_same_bits
 
 OPTIM = Optim(lr=3e-2, schedule="constant", clip_norm=1.0)
-FAR = 0.15  # the embedding is there after 6 steps of OPTIM, and after 10 at half the rate
+FAR = 0.07  # the embedding is there after 3 steps of OPTIM, and after 14 with half the rate from the third on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,42 +38,40 @@ class Fragile(Toy):
 
 
 def fragile(directory, **changes):
-    options = {"optim": OPTIM, "steps": 12, "max_skipped": 2, "checkpoint": CheckpointSpec(every=4, keep=3)}
+    options = {"optim": OPTIM, "steps": 10, "max_skipped": 2, "checkpoint": CheckpointSpec(every=2, keep=3)}
     return run_in(directory, **{"method": Fragile(), "log": LogSpec(every=1, samples=True), **options, **changes})
 
 
 @pytest.fixture(scope="module")
 def rescued(tmp_path_factory):
-    run = fragile(tmp_path_factory.mktemp("rescued") / "toy", steps=9)
+    run = fragile(tmp_path_factory.mktemp("rescued") / "toy")
     train(run)
     return run
 
 
 def test_it_goes_back_once_at_half_the_rate(rescued):
     records = lines(rescued)
-    assert [record["step"] for record in records] == list(range(1, 10))  # nothing of the failed attempt is left
-    assert [record["step"] for record in lines(rescued, "samples.jsonl")] == list(range(1, 10))
-    assert [record["lr"] for record in records] == pytest.approx([3e-2] * 4 + [1.5e-2] * 5)
+    assert [record["step"] for record in records] == list(range(1, 11))  # nothing of the failed attempt is left
+    assert [record["step"] for record in lines(rescued, "samples.jsonl")] == list(range(1, 11))
+    assert [record["lr"] for record in records] == pytest.approx([3e-2] * 2 + [1.5e-2] * 8)
     assert all(record["skipped"] == 0 for record in records)
-    assert int(last_state(rescued).step) == 9
+    assert int(last_state(rescued).step) == 10
 
 
 def test_what_it_had_seen_is_written_down(rescued):
     dumped = json.loads((rescued.directory / DUMP).read_text())["steps"]
-    first = dumped[0]["step"]
-    assert first > 5
-    assert [step["step"] for step in dumped] == [first, first + 1]
+    assert [step["step"] for step in dumped] == [4, 5]
     positions = [sample["position"] for step in dumped for sample in step["samples"]]
-    assert positions == list(range((first - 1) * 8, (first + 1) * 8))
+    assert positions == list(range(3 * 8, 5 * 8))
     for sample in dumped[1]["samples"]:
         assert sample["index"] == order.sample_index(sample["position"], 64, seed=0, shuffle=True)
         assert sample["name"] == str(sample["index"])
 
 
-@pytest.mark.parametrize("at", [3, 5, 8])
+@pytest.mark.parametrize("at", [3, 7])
 def test_interrupted_it_ends_with_the_same_bits(rescued, tmp_path, at):
     """Before it goes back, and after: the lower rate is part of the checkpoint."""
-    run = fragile(tmp_path / "toy", steps=9)
+    run = fragile(tmp_path / "toy")
     with pytest.raises(Stopped):
         train(dataclasses.replace(run, evals=(Evaluation("stop", at, stop),)))
     train(run)
@@ -94,7 +92,7 @@ def test_a_streak_goes_on_over_a_checkpoint(tmp_path):
     """A run that is killed within a streak counts the same steps as one that is not."""
     run = fragile(tmp_path / "toy", steps=30, max_skipped=4, checkpoint=CheckpointSpec(every=1, keep=9))
     found = []
-    for directory, stops in (("whole", ()), ("cut", (7, 8))):
+    for directory, stops in (("whole", ()), ("cut", (5, 6))):
         run = dataclasses.replace(run, out=str(tmp_path / directory))
         for at in stops:
             with pytest.raises(Stopped):

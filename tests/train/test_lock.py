@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -21,11 +22,13 @@ HOLDER = (
 )
 
 
-def hold(directory):
+@pytest.fixture
+def holder(tmp_path):
     """A process that has the lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(directory)], cwd=ROOT, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"held\n"
-    return process
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
 
 
 def of_another_host(directory, **changes):
@@ -51,12 +54,11 @@ def test_the_second_is_refused_and_told_of_the_first(tmp_path):
 
 
 @pytest.mark.processes
-def test_of_a_process_that_was_killed_it_is_taken_over_at_once(tmp_path):
-    process = hold(tmp_path)
-    with pytest.raises(BadInput, match=f"process {process.pid} on"), quick(tmp_path, stale=60):
+def test_of_a_process_that_was_killed_it_is_taken_over_at_once(tmp_path, holder):
+    with pytest.raises(BadInput, match=f"process {holder.pid} on"), quick(tmp_path, stale=60):
         pass
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
     said, began = [], time.monotonic()
     with quick(tmp_path, stale=60, say=said.append) as lock:
         assert is_seen(tmp_path, lock.token, within=0)
@@ -137,12 +139,28 @@ def test_of_several_who_take_it_over_one_has_it(tmp_path):
     assert len(got) == 1
 
 
-def test_a_newer_lock_is_put_back(tmp_path):
+def test_a_newer_lock_stays(tmp_path):
     """Another took over between this one's look and its act."""
     of_another_host(tmp_path, token="22")
-    quick(tmp_path)._take_away("what was judged")
+    quick(tmp_path)._inherit("what was judged")
     assert json.loads((tmp_path / FILE).read_text())["token"] == "22"
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_there_is_one_heir(tmp_path):
+    """Whoever comes second leaves the lock alone; an heir that was killed before it could act is no heir for long."""
+    of_another_host(tmp_path)
+    judged = (tmp_path / FILE).read_text()
+    heir = tmp_path / f".heir-of-{hashlib.sha256(judged.encode()).hexdigest()[:16]}"
+    heir.touch()
+    lock = quick(tmp_path)
+    lock._inherit(judged)
+    assert (tmp_path / FILE).read_text() == judged
+    os.utime(heir, (0, 0))
+    for _ in range(2):
+        lock._inherit(judged)
+    assert is_seen(tmp_path, lock.token, within=0)
+    assert not heir.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"host": '])
@@ -159,16 +177,19 @@ def test_it_is_not_seen_where_it_is_not(tmp_path):
 
 
 @pytest.mark.processes
-def test_a_holder_that_lost_it_ends(tmp_path):
-    process = hold(tmp_path)
+def test_a_holder_that_lost_it_ends(tmp_path, holder):
     of_another_host(tmp_path)
-    assert process.wait(20) == 3
+    assert holder.wait(20) == 3
     assert (tmp_path / FILE).exists()
 
 
 @pytest.mark.processes
 def test_a_process_is_known_by_its_birth():
-    assert locks._born(os.getpid()) == locks._born(os.getpid()) != locks._born(os.getppid())
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    assert locks._born(gone.pid) is None
+    assert locks._born(os.getpid()) == locks._born(os.getpid())
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert locks._born(other.pid) not in (None, locks._born(os.getpid()))
+    other.stdin.close()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # ended, and its parent has not asked
+    assert locks._born(other.pid) is None
+    other.wait()
+    assert locks._born(other.pid) is None

@@ -197,7 +197,7 @@ def build(
     Raises:
       BadInput: a pattern that matches nothing, or a layer decay without one stack of blocks.
     """
-    parts = [] if spec.spike is None else [spike.watch()]
+    parts: list[optax.GradientTransformation] = [] if spec.spike is None else [spike.watch()]
     if spec.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(spec.clip_norm))
     parts.append(_direction(spec, params))

@@ -38,10 +38,10 @@ def watch() -> optax.GradientTransformationExtraArgs:
     def init(params: optax.Params) -> Spread:
         return Spread(jnp.zeros((), jnp.int32), jnp.zeros(2), jnp.zeros(2))
 
-    def update(updates, state, params=None, *, loss, grad_norm, **extra):
+    def update(updates, state, params=None, **extra):
         count = state.count + 1
         share = jnp.maximum(1 / count, 1 / WINDOW)
-        away = jnp.stack([loss, grad_norm]) - state.mean
+        away = jnp.stack([extra["loss"], extra["grad_norm"]]) - state.mean
         var = (1 - share) * (state.var + share * away**2)
         return updates, Spread(count, state.mean + share * away, var)
 

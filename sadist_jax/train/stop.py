@@ -17,7 +17,8 @@ from typing import Any, ParamSpec, Self, TypeVar
 from sadist_jax.errors import Preempted
 
 _NOTED = b"sadist: SIGTERM: ends as soon as nothing is lost; a second one, or Ctrl-C, ends at once\n"
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Asked(Exception):

@@ -1,4 +1,7 @@
-"""SIGTERM in every phase of a run, in this process: it ends with Preempted, and goes on to the same bits."""
+"""SIGTERM to a run in this process: it ends with Preempted, and goes on to the same bits.
+
+In processes of their own, and in more phases: test_processes_stop.py.
+"""
 
 import os
 import signal
@@ -7,8 +10,8 @@ import numpy as np
 import pytest
 
 from sadist_jax.errors import Preempted
-from sadist_jax.train import begin, outcome, pulse
-from sadist_jax.train.checkpoint import Checkpoints, CheckpointSpec
+from sadist_jax.train import begin, pulse
+from sadist_jax.train.checkpoint import CheckpointSpec
 from sadist_jax.train.log import Log
 from sadist_jax.train.loop import train
 from sadist_jax.train.run import Evaluation
@@ -71,27 +74,13 @@ def at_samples_of(step):
     return Log, "samples", hooked
 
 
-def at_save(number):
-    """Asked within the `number`-th save."""
-    save, calls = Checkpoints.save, []
-
-    def hooked(saved, *args):
-        calls.append(args)
-        if len(calls) == number:
-            ask()
-        save(saved, *args)
-
-    return Checkpoints, "save", hooked
-
-
 def test_the_best_is_not_the_last(unbroken):
     """Or what follows would not show that the best checkpoint is kept."""
     assert len(kept(unbroken)) == 2
 
 
-@pytest.mark.parametrize("step", [5, 6])
-def test_a_step_is_finished_and_saved(unbroken, tmp_path, monkeypatch, step):
-    run = run_with_evals(tmp_path / "toy")
+def test_a_step_is_finished_and_saved(unbroken, tmp_path, monkeypatch):
+    step, run = 5, run_with_evals(tmp_path / "toy")
     with monkeypatch.context() as patch:
         patch.setattr(*at_samples_of(step))
         with pytest.raises(Preempted, match=rf"SIGTERM. after step {step}, which is saved in .*toy; to go on: "):
@@ -125,21 +114,6 @@ def test_evals_of_the_last_step_are_owed_too(unbroken, tmp_path, monkeypatch):
     assert_the_same(run, unbroken)
 
 
-@pytest.mark.parametrize("number", [1, 4])
-def test_asked_while_it_saves(unbroken, tmp_path, monkeypatch, number):
-    """The first time, and the last, when there is no step left: then it ends as if nobody had asked."""
-    run = run_with_evals(tmp_path / "toy")
-    with monkeypatch.context() as patch:
-        patch.setattr(*at_save(number))
-        if number == 1:
-            with pytest.raises(Preempted, match="after step 4"):
-                train(run)
-        else:
-            train(run)
-    train(run)
-    assert_the_same(run, unbroken)
-
-
 def test_asked_before_the_first_step_it_leaves_nothing(unbroken, tmp_path, monkeypatch):
     run, opened = run_with_evals(tmp_path / "toy"), PointSource.open
     with monkeypatch.context() as patch:
@@ -155,25 +129,3 @@ def test_asked_before_the_first_step_it_leaves_nothing(unbroken, tmp_path, monke
     assert kept(run) == set()
     train(run)
     assert_the_same(run, unbroken)
-
-
-def test_asked_while_it_exports_it_ends_as_it_would_have(unbroken, tmp_path, monkeypatch):
-    run, export = run_with_evals(tmp_path / "toy"), outcome.export
-    monkeypatch.setattr(outcome, "export", lambda *args: ask() or export(*args))
-    train(run)
-    assert_the_same(run, unbroken)
-    assert (run.directory / "report.html").exists()
-
-
-def test_a_second_run_in_the_directory_is_refused(tmp_path):
-    found = []
-
-    def again(*_):
-        try:
-            train(run_in(tmp_path / "toy"))
-        except Exception as error:
-            found.append(error)
-        return {}
-
-    train(run_in(tmp_path / "toy", evals=(Evaluation("again", 2, again),), steps=3))
-    assert f"in use by another run: process {os.getpid()} on" in str(found[0])

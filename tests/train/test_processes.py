@@ -60,9 +60,13 @@ def launch(
     )
 
 
-def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    """What it printed until it ended, which it must with this exit code."""
+    try:
+        output, _ = process.communicate(timeout=1500)
+    finally:
+        process.kill()
+    assert process.returncode == code, output
     return output
 
 

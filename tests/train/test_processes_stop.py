@@ -74,9 +74,8 @@ def test_sami_mini_is_asked_to_stop_in_five_phases(tmp_path):
     finish(launch(whole, file=__file__))
     stopped = {"compile": (75, 1), "step": (75, 17), "eval": (75, 30), "save": (75, 41), "export": (0, STEPS)}
     for phase, (code, step) in stopped.items():
-        process = launch(out, file=__file__, **{PHASE: phase})
-        output, _ = process.communicate(timeout=300)
-        assert (process.returncode, steps_begun(out)) == (code, step), (phase, output)
+        output = finish(launch(out, file=__file__, **{PHASE: phase}), code)
+        assert steps_begun(out) == step, (phase, output)
         if code:
             assert f"asked to stop (SIGTERM) after step {step}, which is saved in {out}; to go on: sadist" in output
     for name in ("metrics.jsonl", "samples.jsonl"):
@@ -120,10 +119,9 @@ def legs(out: Path, *shapes: tuple[int, int]) -> None:
         if number < len(shapes):
             until(out, begun + 5, processes)
             processes[-1].send_signal(signal.SIGTERM)
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-        expected = 75 if number < len(shapes) else 0
-        assert [process.returncode for process in processes] == [expected] * count, outputs
-        if expected:
+        code = 75 if number < len(shapes) else 0
+        outputs = [finish(process, code) for process in processes]
+        if code:
             told = {output.partition("after step ")[2].partition(",")[0] for output in outputs}
             assert len(told) == 1  # all after the same step
             assert int(told.pop()) == steps_begun(out)
@@ -177,8 +175,7 @@ def test_a_second_job_is_refused(tmp_path):
     try:
         until(tmp_path / "held", 1, [first])
         second = launch_hosts(tmp_path / "held", 2, 1, *OPTIONS)
-        outputs = [process.communicate(timeout=120)[0] for process in second]
-        assert [process.returncode for process in second] == [2, 2], outputs
+        outputs = [finish(process, 2) for process in second]
     finally:
         first.kill()
         first.communicate()
@@ -194,5 +191,4 @@ def test_hosts_that_share_no_directory_are_refused(tmp_path):
         place.mkdir()
     processes = launch_hosts(Path("toy"), 2, 1, *OPTIONS, places=places)
     for process in processes:
-        output, _ = process.communicate(timeout=120)
-        assert (process.returncode, "do not share" in output) == (2, True), output
+        assert "do not share" in finish(process, 2)

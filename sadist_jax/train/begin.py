@@ -74,7 +74,8 @@ def begin(run: Run, stack: contextlib.ExitStack) -> Leg:
     """
     runs.check(run)
     stop = stack.enter_context(Stop())
-    hosts.start(run.hosts)
+    with stop.at_once():  # the others may be long in coming
+        hosts.start(run.hosts)
     stop.install()
     job = plan_of(run)
     identity, batches = runs.stream(run, num_hosts=hosts.count(), host=hosts.index())

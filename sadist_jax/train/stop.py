@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -34,7 +35,7 @@ class Stop:
     def __init__(self) -> None:
         self.asked = False
         self._before: dict[signal.Signals, Any] = {}
-        self._warned = False
+        self._warned = self._at_once = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -50,6 +51,15 @@ class Stop:
         """Take the signal; once more after others may have: `jax.distributed.initialize` does, unseen, in C++."""
         if self._before and not self.asked:
             signal.signal(signal.SIGTERM, self._note)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside the block a SIGTERM raises Preempted there and then: for waiting before there is anything to lose."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
     def keep(self) -> None:
         """Take the signal back where a library has taken it since, and warn of it once."""
@@ -83,6 +93,8 @@ class Stop:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_DFL)  # so that the second ends even what is deep in compiled code
         os.write(2, _NOTED)  # print() might be in the middle of itself
+        if self._at_once:
+            raise self.preempted("before it began")
 
 
 def command() -> str:

@@ -45,6 +45,16 @@ def test_the_second_signal_ends_at_once(second):
     assert b"SIGTERM: ends as soon as nothing is lost" in found.stderr
 
 
+def test_who_waits_for_the_other_hosts_ends_there_and_then():
+    with Stop() as stop:
+        with stop.at_once():
+            pass
+        ask()
+        assert stop.asked
+    with Stop() as stop, stop.at_once(), pytest.raises(Preempted, match=r"SIGTERM. before it began; to go on: "):
+        ask()
+
+
 @pytest.mark.processes
 def test_no_jax_is_needed_to_note_one():
     program = "import sys, sadist_jax.train.stop; sys.exit('jax' in sys.modules)"

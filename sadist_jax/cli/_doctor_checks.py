@@ -17,7 +17,7 @@ import numpy as np
 from sadist_jax.data.sample import Reader, Unreadable
 from sadist_jax.errors import BadInput
 from sadist_jax.parallel import agreement, hosts
-from sadist_jax.train import loop
+from sadist_jax.train import begin
 from sadist_jax.train import run as runs
 from sadist_jax.train.run import Run
 
@@ -155,7 +155,7 @@ def probe(folder: Path) -> Iterator[Path]:
 def _room(run: Run) -> Verdict:
     """Free space against what the run will write: checkpoints, one of them on its way, and exported parameters."""
     runs.check(run)
-    job = loop.plan_of(run)
+    job = begin.plan_of(run)
     state, params = nbytes(job.template), nbytes(job.template.params)
     copies = max(run.checkpoint.keep, 1) + (run.checkpoint.best is not None) + 1
     folder = existing(run.directory)

@@ -38,8 +38,8 @@ from sadist_jax.evals.promptable import PromptedMasks, Record, ask_predictor, co
 from sadist_jax.nn import table as leaves
 from sadist_jax.predict import overlay
 from sadist_jax.predict.predictor import Predictor
+from sadist_jax.train import begin, loop
 from sadist_jax.train import config as configs
-from sadist_jax.train import loop
 from sadist_jax.train.checkpoint import CheckpointSpec
 from sadist_jax.train.log import LogSpec
 from sadist_jax.train.run import Run
@@ -133,7 +133,7 @@ def refuse_other_length(run: Run, length: str = "--scale", place: str = "--out")
 
     length, place: the options that set the number of steps and the directory.
     """
-    config = run.directory / loop.CONFIG
+    config = run.directory / begin.CONFIG
     if config.exists() and json.loads(config.read_text(encoding="utf-8"))["steps"] != run.steps:
         raise BadInput(f"{run.directory} holds a run with another {length}; use that again or choose another {place}")
 

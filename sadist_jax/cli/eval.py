@@ -17,6 +17,7 @@ from sadist_jax.cli._eval_maps import Classes, Maps
 from sadist_jax.cli._eval_prompted import Edges, Instances, Prompts, Proposals
 from sadist_jax.cli._share import share
 from sadist_jax.cli._terminal import say
+from sadist_jax.train.stop import Stop
 
 Job = (
     Annotated[Prompts, tyro.conf.subcommand("prompts")]
@@ -32,12 +33,16 @@ def main(argv: Sequence[str]) -> int:
     """`argv`: the protocol, its options, the data. Returns the exit code."""
     job: Any = tyro.cli(Job, args=list(argv), prog="sadist eval", description=__doc__)  # type: ignore[arg-type]
     job.check()
-    part = share(job.process, job.processes)
+    with Stop() as stop:
+        return _score(job, argv, share(job.process, job.processes), stop)
+
+
+def _score(job: Any, argv: Sequence[str], part: tuple[int, int], stop: Stop) -> int:
     names, reader = job.contenders(), job.source().open()
     contenders = {name: job.open(who) for name, who in names.items()}
     scorings = {name: job.scoring(name, contender, reader) for name, contender in contenders.items()}
     for name, scoring in scorings.items():
-        scoring.run(contenders[name].answer, *part, say)
+        scoring.run(stop.before_each(contenders[name].answer), *part, say)
     if missing := sum(scoring.missing() for scoring in scorings.values()):
         say(f"{job.out}: the table is written when all images are scored; {missing} scores are missing")
         return 0

@@ -28,6 +28,7 @@ from sadist_jax.data.sample import Reader
 from sadist_jax.errors import BadInput
 from sadist_jax.predict.grid import Everything
 from sadist_jax.predict.labelling import MERGED, QUARANTINE, Form, Generate, Labelling
+from sadist_jax.train.stop import Stop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,11 @@ def main(argv: Sequence[str]) -> int:
         Options, args=list(argv), prog="sadist label", description=__doc__, config=(tyro.conf.AvoidSubcommands,)
     )
     process, processes = share(options.process, options.processes)
+    with Stop() as stop:
+        return _label(options, process, processes, stop)
+
+
+def _label(options: Options, process: int, processes: int, stop: Stop) -> int:
     _check(options)
     reader = _open(options)
     if processes > 1:
@@ -81,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
     generate, how = _generate(options, reader, model, params)
     categories = reader.categories if isinstance(reader, CocoPicturesReader) and options.prompt == "boxes" else None
     labelling = Labelling(reader, options.out, options.form, about | how, options.max_bad_fraction, categories)
-    counts = labelling.run(generate, process, processes, say)
+    counts = labelling.run(stop.before_each(generate), process, processes, say)
     say(", ".join(f"{count} {what}" for what, count in counts.items()))
     written = options.out / MERGED["prompts"]
     if options.form == "prompts" and written.exists() and not any(json.loads(written.read_text("utf-8")).values()):

@@ -65,11 +65,11 @@ def summary(run: "Run") -> str:
     """The resolved run as JSON, then what it trains and what that weighs."""
     import jax
 
-    from sadist_jax.train import loop
+    from sadist_jax.train import begin
     from sadist_jax.train import run as runs
 
     runs.check(run)
-    job = loop.plan_of(run)
+    job = begin.plan_of(run)
     parts = {"trained": job.template.params, "frozen": job.frozen, "extra": job.template.extra}
     lines = [json.dumps(runs.as_json(run), indent=2), ""]
     for name, part in parts.items():

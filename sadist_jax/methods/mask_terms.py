@@ -103,6 +103,14 @@ def overlap(
     return (mask_iou(masks, target, where=valid) * weight).sum(), weight.sum()
 
 
+def collapsed(
+    masks: Bool[Array, "b k h w"], valid: Bool[Array, "b h w"], weight: Float[Array, "b k"]
+) -> dict[str, tuple[Array, Array]]:
+    """Metrics of a method that makes pseudo-labels (train/collapse.py): the shares that are empty, and full."""
+    empty, full = ~(masks & valid[:, None]).any((-2, -1)), (masks | ~valid[:, None]).all((-2, -1))
+    return {f"pseudo_{name}": ((are * weight).sum(), weight.sum()) for name, are in (("empty", empty), ("full", full))}
+
+
 def _flat(x: Array) -> Array:
     """(b, k, h, w) -> (b, k h, w): all instances as one mask."""
     return x.reshape(x.shape[0], -1, x.shape[-1])

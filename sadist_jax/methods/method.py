@@ -45,7 +45,8 @@ class Method(Protocol):
 
         Returns:
           ({name: (total, weight, coefficient)}, aux). aux["metrics"], if there, = {name: (total, weight)} is logged as
-          the ratio; aux["moved"], if there, holds new values of leaves of `extra`, of all rows of all devices alike.
+          the ratio ("pseudo_empty" and "pseudo_full" are watched, see train/collapse.py); aux["moved"], if there, holds
+          new values of leaves of `extra`, of all rows of all devices alike.
         """
         ...
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from sadist_jax import losses, tree
 from sadist_jax.methods.adapted import Adapted, content_of, true_masks
-from sadist_jax.methods.mask_terms import averaged, overlap
+from sadist_jax.methods.mask_terms import averaged, collapsed, overlap
 from sadist_jax.methods.method import Aux, Tables, Terms
 from sadist_jax.typing import Array, Batch, Key, Params
 
@@ -43,18 +43,21 @@ class Tent:
     def loss(
         self, params: Params, frozen: Params, extra: Params, batch: Batch, key: Key, step: Array
     ) -> tuple[Terms, Aux]:
-        """Entropy of the masks, averaged over images; the metric `true_iou` is with the ground truth. See Method."""
+        """Entropy of the masks, averaged over images; see Method.
+
+        Metrics: `true_iou` with the ground truth, and which share of the masks is `pseudo_empty` or `pseudo_full`.
+        """
         answers = self.model.answer(tree.merge(params["model"], frozen["model"]), batch["image"], batch)
         real, valid = batch["instance"], content_of(batch, answers.logits.shape[2:])
         weight = batch["weight"] * real.any(1)
         each = losses.mask_entropy(answers.logits, where=valid[:, None] & real[..., None, None])
         image = each.sum(1) / jnp.maximum(real.sum(1), 1)
         terms = averaged({"entropy": image}, weight, {"entropy": 1.0})
-        if "masks" not in batch:
-            return terms, {}
-        target = true_masks(batch, answers.logits.shape[3])
-        found = overlap(answers.logits > 0, target, valid, real * batch["weight"][:, None])
-        return terms, {"metrics": {"true_iou": found}}
+        masks, counted = answers.logits > 0, real * batch["weight"][:, None]
+        metrics = collapsed(masks, valid, counted)
+        if "masks" in batch:
+            metrics["true_iou"] = overlap(masks, true_masks(batch, masks.shape[3]), valid, counted)
+        return terms, {"metrics": metrics}
 
     def after_step(self, params: Params, extra: Params, step: Array) -> Params:
         return extra

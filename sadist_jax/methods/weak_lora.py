@@ -36,7 +36,7 @@ import numpy as np
 from sadist_jax import losses, tree
 from sadist_jax.losses.weak import TEMPERATURE
 from sadist_jax.methods.adapted import Adapted, Answers, content_of, true_masks
-from sadist_jax.methods.mask_terms import MaskTerms, PerImage, averaged, dice_of_all, overlap
+from sadist_jax.methods.mask_terms import MaskTerms, PerImage, averaged, collapsed, dice_of_all, overlap
 from sadist_jax.methods.method import Aux, Tables, Terms
 from sadist_jax.nn.table import Leaf
 from sadist_jax.ops.pooling import mean_direction
@@ -105,7 +105,8 @@ class WeakLora:
     ) -> tuple[Terms, Aux]:
         """20 focal + dice + IoU + anchor + contrast, averaged over images; see Method.
 
-        Metrics, of the teacher's masks: `true_iou` with the ground truth, `agreement` with the anchor's masks.
+        Metrics, of the teacher's masks: `true_iou` with the ground truth, `agreement` with the anchor's masks, and
+        which share is `pseudo_empty` or `pseudo_full`.
         """
         live = tree.merge(params["model"], frozen["model"])
         student = self.model.answer(live, batch["strong"], batch)
@@ -122,7 +123,7 @@ class WeakLora:
 
         terms = averaged(self.masks(student, pseudo, valid, real), weight, self.masks.weights)
         each = real * batch["weight"][:, None]
-        metrics = {}
+        metrics = collapsed(pseudo, valid, each)
         if "masks" in batch:
             metrics["true_iou"] = overlap(pseudo, true_masks(batch, pseudo.shape[3]), valid, each)
         if self._anchored:

@@ -17,6 +17,7 @@ from sadist_jax.evals.weakly_prompted import WeaklyPrompted
 from sadist_jax.methods.adapted import Adapted
 from sadist_jax.predict.overlay import draw_prompt, overlay, panel, write_line
 from sadist_jax.predict.predictor import Predictor
+from sadist_jax.train import pulse
 from sadist_jax.train.log import METRICS
 from sadist_jax.typing import Params
 
@@ -51,7 +52,7 @@ class BeforeAfter:
         found: dict[str, Any] = {}
         for name, predictor in predictors.items():
             predict = ask_predictor(predictor, multimask=False)
-            records = merge(self.evaluation.update(reader[i], predict) for i in range(len(reader)))
+            records = merge(self._records(reader[i], predict) for i in range(len(reader)))
             numbers = self.evaluation.finish(records)
             found |= {f"{name}/{kind.removesuffix(PER_IMAGE)}": numbers[kind] for kind in numbers if PER_IMAGE in kind}
         for name, directory in self.others:
@@ -60,6 +61,10 @@ class BeforeAfter:
         if self.pictures and (rows := draw(samples, self.evaluation, predictors)):
             found["masks"] = panel(rows, ("truth", *predictors))
         return found
+
+    def _records(self, sample: Sample, predict: Predict) -> Any:
+        pulse.beat()
+        return self.evaluation.update(sample, predict)
 
 
 def predictors_of(model: Adapted, params: Params, frozen: Params, name: str) -> dict[str, Predictor]:

@@ -33,6 +33,7 @@ from sadist_jax.parallel.mesh import MeshSpec
 from sadist_jax.parallel.shard import ShardSpec
 from sadist_jax.train import start, state
 from sadist_jax.train.run import Run
+from sadist_jax.train.stop import Stop
 from sadist_jax.weights.digest import digest
 from sadist_jax.weights.files import write_once
 
@@ -69,6 +70,7 @@ def write(
     Raises:
       BadInput: the run's crops are random or do not fit its teacher, its teacher's weights come from no file, the
         folder holds other features, or more pictures than the run's max_bad_fraction cannot be read.
+      Preempted: asked to stop; the shards that are done are kept.
     """
     kept = kept_of(run)
     table, whole = {kept.place: kept.teacher.table()}, tree.merge(*run.method.table().values())
@@ -88,8 +90,9 @@ def write(
     if not len(wanted.part(wanted.shards - 1)):
         raise BadInput(f"--shards {wanted.shards} leaves some without any of the {len(reader)} samples; name fewer")
     manifest = _agree(folder, wanted)
-    compute = _computer(kept, table, values, batch)
-    _write_share(folder, manifest, range(process, manifest.shards, processes), run, reader, compute, batch, say)
+    with Stop() as stop:
+        compute = stop.before_each(_computer(kept, table, values, batch))
+        _write_share(folder, manifest, range(process, manifest.shards, processes), run, reader, compute, batch, say)
     return manifest
 
 

@@ -12,6 +12,7 @@ import rich.progress
 from rich.console import Console
 
 from sadist_jax.errors import BadInput
+from sadist_jax.train.collapse import Collapse
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 
@@ -65,6 +66,7 @@ class Log:
     def __init__(self, directory: Path, spec: LogSpec, *, start: int, steps: int, batch: int, process: int = 0):
         self._board = _tensorboard(directory) if spec.tensorboard and process == 0 else None
         self.spec, self.steps, self.batch = spec, steps, batch
+        self._collapse = Collapse()
         self._start, self._since = start, (start, time.perf_counter())
         name = SAMPLES if process == 0 else f"samples-{process}.jsonl"
         self._samples = Lines(directory / name, start) if spec.samples else None
@@ -89,11 +91,13 @@ class Log:
             self._progress.update(self._task, completed=step)
 
     def train(self, step: int, values: Mapping[str, Any]) -> None:
-        """A line of training metrics, with the speed since the last one."""
+        """A line of training metrics, with the speed since the last one, and a warning where pseudo-labels collapse."""
         now, (before, then) = time.perf_counter(), self._since
         self._since = (step, now)
         speed = (step - before) * self.batch / max(now - then, 1e-9)
         self.write(step, {**values, "samples_per_second": round(speed, 3)})
+        for sentence in self._collapse.sentences(values):
+            self.note(sentence)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Numbers of one moment, after `step` steps."""

@@ -19,6 +19,7 @@ import optax.contrib
 
 from sadist_jax import tree
 from sadist_jax.errors import BadInput
+from sadist_jax.train import spike
 from sadist_jax.typing import Array, Params
 
 MUON_RMS = 0.2
@@ -46,6 +47,8 @@ class Optim:
       muon: patterns of matrices whose momentum is orthogonalised instead of scaled by Adam (Jordan et al. 2024, Muon),
         and has the size of Adam's updates, 0.2 a number (Liu et al. 2025, arXiv:2502.16982): `lr` means the same.
       ema: decay of an average of the parameters, kept from the first step on; None for none.
+      spike: skip a step whose loss or gradient norm exceeds its running mean by more than so many standard deviations
+        (train/spike.py; OLMo's are 6); None for never.
     """
 
     lr: float = 1e-3
@@ -66,6 +69,7 @@ class Optim:
     accumulate: int = 1
     muon: tuple[str, ...] = ()
     ema: float | None = None
+    spike: float | None = None
 
 
 def rate(spec: Optim, steps: int) -> Callable[[Array], Array]:
@@ -186,12 +190,16 @@ def _direction(spec: Optim, params: Params) -> optax.GradientTransformation:
 def build(
     spec: Optim, steps: int, params: Params, names: Iterable[str] | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """The chain of optax pieces for `params` (arrays or shapes); its `update` takes `step=`, the steps done so far.
+    """The chain of optax pieces for `params` (arrays or shapes).
+
+    Its `update` takes `step=`, the steps done so far; with `spec.spike` also `loss=` and `grad_norm=`.
 
     Raises:
       BadInput: a pattern that matches nothing, or a layer decay without one stack of blocks.
     """
-    parts = [] if spec.clip_norm is None else [optax.clip_by_global_norm(spec.clip_norm)]
+    parts: list[optax.GradientTransformation] = [] if spec.spike is None else [spike.watch()]
+    if spec.clip_norm is not None:
+        parts.append(optax.clip_by_global_norm(spec.clip_norm))
     parts.append(_direction(spec, params))
     decay_mask = decayed(spec, params)
     if spec.weight_decay:

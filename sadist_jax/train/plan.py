@@ -98,6 +98,7 @@ def make(
         mesh=grid,
         shardings=state_shardings,
         frozen_shardings=frozen_shardings,
+        spike=optim.spike,
     )
     template = jax.tree.map(_with_sharding, state, state_shardings)
     frozen = jax.tree.map(_with_sharding, frozen, frozen_shardings)

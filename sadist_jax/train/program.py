@@ -17,7 +17,7 @@ from sadist_jax.parallel import collectives
 from sadist_jax.parallel.collectives import Collective
 from sadist_jax.parallel.kinds import Kind
 from sadist_jax.parallel.mesh import MeshSpec
-from sadist_jax.train import loop, work
+from sadist_jax.train import begin, work
 from sadist_jax.train import run as runs
 from sadist_jax.train.plan import Plan
 from sadist_jax.train.run import Run
@@ -70,7 +70,7 @@ def trace(run: Run, devices: Sequence[Any], kind: Kind) -> Laid:
       BadInput: what the run describes cannot be, or does not fit so many devices.
     """
     runs.check(run)
-    job = loop.plan_of(run, devices, int(kind.usable))
+    job = begin.plan_of(run, devices, int(kind.usable))
     if run.mesh.fsdp is None and job.mesh.shape["fsdp"] > kind.node:  # these devices do not say where nodes end
         fewer = [n for n in range(1, kind.node + 1) if len(devices) % (n * run.mesh.tensor) == 0]
         return trace(dataclasses.replace(run, mesh=dataclasses.replace(run.mesh, fsdp=fewer[-1])), devices, kind)

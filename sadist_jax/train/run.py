@@ -45,7 +45,7 @@ class Evaluation:
     Done every `every` steps (0: never in between) and after the last. Numbers are logged as "<name>/<name of the
     number>"; pictures (H, W, 3) uint8 are kept, the newest of each name, for the report. `average`: of the averaged
     parameters (Optim.ema) instead of the latest. Every host calls it, with the same weights, and must make the same
-    collective calls.
+    collective calls. One that takes minutes calls `pulse.beat()` between its images, on all hosts alike.
     """
 
     name: str
@@ -76,7 +76,11 @@ class Run:
       starts: where weights come from; leaves that none of them covers are initialised.
       freeze: patterns of parameters that stay as they start.
       evals: what to look at in between.
-      max_skipped: stop after so many steps in a row without a finite loss and gradient.
+      max_skipped: after so many steps in a row without a finite loss and gradient (or with spikes, Optim.spike) go back
+        to the last checkpoint before them, once, at half the learning rate; the second time stop.
+      hang_after: seconds without the end of a step, a save or an eval (of one image, where the eval says so:
+        train/pulse.py), after which the run writes down where it hangs and ends with exit code 70; four times as long
+        for the first step, which is compiled; 0: never.
     """
 
     name: str
@@ -97,6 +101,7 @@ class Run:
     shard: ShardSpec = dataclasses.field(default_factory=ShardSpec)
     hosts: HostSpec = dataclasses.field(default_factory=HostSpec)
     max_skipped: int = 10
+    hang_after: float = 1800.0
 
     @property
     def directory(self) -> Path:
@@ -144,6 +149,8 @@ def check(run: Run) -> None:
     for name, value in positive.items():
         if value < 1:
             raise BadInput(f"{name} is {value}; it must be 1 or more")
+    if not run.hang_after >= 0:
+        raise BadInput(f"hang_after is {run.hang_after}; it must be 0 (never) or more")
 
 
 def as_json(value: Any) -> Any:

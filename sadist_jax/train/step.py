@@ -18,9 +18,11 @@ from sadist_jax import tree
 from sadist_jax.methods.method import Aux, Method, Terms
 from sadist_jax.ops.each import ROWS
 from sadist_jax.parallel import shard
+from sadist_jax.train import spike as spikes
 from sadist_jax.train.state import Layout, State
 from sadist_jax.typing import Array, Batch, Metrics, Params
 
+STOP = "asked to stop"  # a row of the batch, above 0 where a process was; no array of a transform has such a name
 Step = Callable[[State, Params, Batch], tuple[State, Metrics]]
 
 
@@ -35,15 +37,19 @@ def build(
     mesh: Mesh,
     shardings: State,
     frozen_shardings: Any,
+    spike: float | None = None,
 ) -> Step:
     """The jitted step: (state, frozen, batch) -> (state, metrics); the state that goes in is used up.
 
     Metrics are {name: (total, weight)}: loss, its terms, what the method adds, gradient norm, learning rate, `skipped`.
-    A step whose loss or gradient is not finite changes nothing but the step number, and adds only to `skipped`.
+    A step whose loss or gradient is not finite, or a spike (train/spike.py), changes nothing but the step number, and
+    adds only to `skipped`. The sum of the rows called STOP, where the batch has them, is a metric too: no collective of
+    its own lets all hosts know of the same step that one of them was asked to stop.
     """
 
     def step(state: State, frozen: Params, batch: Batch) -> tuple[State, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
+        asked, batch = batch.get(STOP), {name: rows for name, rows in batch.items() if name != STOP}
 
         def loss(params: Params, rows: Batch) -> tuple[Terms, Aux]:
             whole, own = layout.rejoin(*_computed((params, frozen), (shardings.params, frozen_shardings)))
@@ -52,19 +58,26 @@ def build(
 
         grads, metrics, moved = _gradient(loss, state.params, batch, accumulate, shardings.params)
         grad_norm = tree.norm(grads)
-        finite = jnp.isfinite(metrics["loss"][0]) & jnp.isfinite(grad_norm)
+        total = metrics["loss"][0]
+        kept = jnp.isfinite(total) & jnp.isfinite(grad_norm)
+        if spike is not None:
+            kept &= ~spikes.is_spike(state.opt_state, total, grad_norm, spike)
 
-        updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
+        updates, opt_state = tx.update(
+            grads, state.opt_state, state.params, step=state.step, loss=total, grad_norm=grad_norm
+        )
         params = optax.apply_updates(state.params, updates)
         extra = tree.overlay(state.extra, moved)
         extra = method.after_step(layout.rejoin(params, frozen)[0], extra, state.step)
         new = State(state.step, params, opt_state, extra)
-        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        new = jax.tree.map(lambda a, b: jnp.where(kept, a, b), new, state)
 
         one = jnp.float32(1)
         metrics |= {"grad_norm": (grad_norm, one), "lr": (rate(state.step), one)}
-        metrics = jax.tree.map(lambda x: jnp.where(finite, x, 0.0).astype(jnp.float32), metrics)
-        metrics["skipped"] = (jnp.where(finite, 0.0, 1.0), one)
+        metrics = jax.tree.map(lambda x: jnp.where(kept, x, 0.0).astype(jnp.float32), metrics)
+        metrics["skipped"] = (jnp.where(kept, 0.0, 1.0), one)
+        if asked is not None:
+            metrics[STOP] = (jnp.sum(asked), one)
         return new.replace(step=state.step + 1), metrics
 
     rows = shard.rows(mesh)

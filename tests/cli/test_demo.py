@@ -12,7 +12,7 @@ from sadist_jax.cli import demo
 from sadist_jax.evals.promptable import Record
 from sadist_jax.models.sam import Sam
 from sadist_jax.nn import table
-from sadist_jax.train import loop, start
+from sadist_jax.train import begin, loop, start
 
 FILES = ("student.safetensors", "student.pth", "panel.png", "report.html", "coffee.png")
 
@@ -104,7 +104,7 @@ def test_bad_input_is_one_sentence(teacher, tmp_path, capsys):
     out = tmp_path / "out"
     for name in ("sami", "student"):
         (out / name).mkdir(parents=True)
-    (out / "sami" / loop.CONFIG).write_text(json.dumps({"steps": 1}))
+    (out / "sami" / begin.CONFIG).write_text(json.dumps({"steps": 1}))
     assert "holds a run with another --scale" in fails(capsys, "--out", out)
     assert not (out / "sami" / "metrics.jsonl").exists()
 

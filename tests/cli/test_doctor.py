@@ -13,7 +13,7 @@ from sadist_jax.cli import _doctor_checks as checks
 from sadist_jax.cli import _doctor_report as report
 from sadist_jax.cli import _doctor_together as together
 from sadist_jax.cli._doctor_checks import Finding
-from sadist_jax.train import loop
+from sadist_jax.train import begin
 from tests.parallel.pairs import pair
 from tests.train.toy import toy_run
 
@@ -84,7 +84,7 @@ def test_without_a_config_the_machine_alone(capsys):
 
 def test_room_is_compared_with_the_runs_state(config, tmp_path, monkeypatch, capsys):
     """The state is 12 steps of AdamW: parameters, both moments and the average; two counters beside them."""
-    job = loop.plan_of(toy_run(tmp_path))
+    job = begin.plan_of(toy_run(tmp_path))
     params, moving = checks.nbytes(job.template.params), checks.nbytes(job.template)
     assert params == 4 * (4 + 4 * 16 + 16 + 16 * 16 + 16 + 16 * 2 + 1)
     assert 4 * params < moving < 4 * params + 64  # params, two moments, the method's own average

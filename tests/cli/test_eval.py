@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -14,6 +16,7 @@ from sadist_jax.cli._eval_report import cases
 from sadist_jax.data.mask_folders import MaskFolders
 from sadist_jax.evals.evaluation import merge
 from sadist_jax.evals.promptable import PromptedMasks, Record, ask_predictor
+from sadist_jax.evals.scoring import Scoring
 from sadist_jax.models.classifier import Classifier
 from sadist_jax.models.efficient_sam import EfficientSam
 from sadist_jax.models.vit import Vit
@@ -272,3 +275,23 @@ def test_cases_are_of_different_images():
     assert [(r.image, r.instance) for r in found["worst"]] == [("0", 0), ("1", 0)]
     assert {v for r in found["median"] for v in [r.areas["box"][0]]} <= {3, 4, 6, 7}
     assert len({r.image for r in found["median"]}) == 2
+
+
+def test_asked_to_stop_it_ends_between_two_images(photos, tmp_path, monkeypatch, capsys):
+    """SIGTERM, exit code 75; the same command scores the rest, and the numbers are those of an unbroken run."""
+    append = Scoring._append
+    run(prompts(photos, tmp_path / "whole", "--cases", "0"))
+
+    def ask_after(*args):
+        append(*args)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scoring, "_append", ask_after)
+        assert cli.main(prompts(photos, tmp_path / "out", "--cases", "0")) == 75
+    assert "asked to stop (SIGTERM)" in capsys.readouterr().err
+    (records,) = (tmp_path / "out").rglob("records-0.jsonl")
+    assert len(records.read_text().splitlines()) == 1
+    run(prompts(photos, tmp_path / "out", "--cases", "0"))
+    whole, found = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "out"))
+    assert found["scores"] == whole["scores"]

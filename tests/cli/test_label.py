@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from pycocotools.coco import COCO
 
 import sadist_jax
 from sadist_jax import cli
+from sadist_jax.cli import label as label_job
 from sadist_jax.data.coco_instances import CocoInstances
 from sadist_jax.data.sa1b import Sa1b
 from sadist_jax.models.sam import Sam
@@ -301,3 +303,22 @@ def test_help_names_every_option(capsys):
     assert "--grid.points-per-side" in said
     assert "--prompt {everything,boxes}" in said
     assert "point-grids" not in said
+
+
+def test_asked_to_stop_it_ends_between_two_pictures(label, photos, tmp_path, monkeypatch):
+    """SIGTERM, exit code 75; the same command does the rest."""
+
+    def ask_after_the_first(text):
+        print(text)
+        if text.startswith("1/"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    argv = ("photos", "--out", "labels", *LOOSE)
+    with monkeypatch.context() as patch:
+        patch.setattr(label_job, "say", ask_after_the_first)
+        code, _, err = label(*argv)
+    assert code == 75
+    assert "asked to stop (SIGTERM) between two pieces of work; what is done is kept; to go on: " in err
+    assert [path.name for path in (tmp_path / "labels").glob("?.json")] == ["0.json"]
+    code, out, _ = label(*argv)
+    assert (code, "3 done, 1 there, 0 bad" in out) == (0, True)

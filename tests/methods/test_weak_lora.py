@@ -254,6 +254,17 @@ def test_metrics_are_of_the_teachers_masks():
     assert float(metrics["agreement"]) == pytest.approx(np.mean([told.iou(*pair) for pair in pairs]), rel=1e-5)
 
 
+def test_masks_that_are_all_or_nothing_are_counted():
+    """Of the teacher's view and of instances that are there: one of five is empty, two are full."""
+    logits = np.array(LIVE["told"]["logits"])
+    logits[WEAK, 0, 0], logits[WEAK, 0, 1], logits[WEAK, 1, 2] = -1, 1, 1
+    logits[WEAK, 1, 0] = -1  # no instance
+    rows = batch(instance=np.array([[True] * 3, [False, True, True]]))
+    live = {"told": {**LIVE["told"], "logits": jnp.asarray(logits)}}
+    _, _, metrics = loss(WeakLora(Told()), live, ANCHOR, rows)
+    assert (float(metrics["pseudo_empty"]), float(metrics["pseudo_full"])) == pytest.approx((1 / 5, 2 / 5))
+
+
 def test_an_average_teacher_has_no_gradient_and_the_anchor_holds_the_student():
     method, slow = WeakLora(Told(), teacher="average"), answers(2)
     ratios, *_ = loss(method, LIVE, ANCHOR, batch(), begun(slow))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +19,7 @@ from sadist_jax.data.folder import Folder
 from sadist_jax.data.sami_crops import SamiCrops
 from sadist_jax.data.sami_views import CachedCrops, FixedCrops, FrameCrops
 from sadist_jax.data.sample import Unreadable
-from sadist_jax.errors import BadInput
+from sadist_jax.errors import BadInput, Preempted
 from sadist_jax.methods.sami import Sami
 from sadist_jax.methods.teacher import CachedFeatures, FrameFeatures, SamFeatures
 from sadist_jax.models.sami_decoder import CrossDecoder
@@ -294,3 +296,15 @@ def test_crops_that_do_not_fit_the_teacher_are_refused_before_anything_is_comput
     with pytest.raises(BadInput, match=f"FrameCrops of frames has {field} = {value}, but it must be"):
         features.write(dataclasses.replace(run, data=data), tmp_path / "cache", batch=8)
     assert not (tmp_path / "cache").exists()
+
+
+def test_asked_to_stop_it_ends_and_goes_on_with_the_next_shard(run, tmp_path):
+    whole, said = tmp_path / "whole", []
+    features.write(run, whole, batch=8, shards=3, say=said.append)
+    with pytest.raises(Preempted, match="SIGTERM"):
+        features.write(run, tmp_path / "cache", batch=8, shards=3, say=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # the manifest and one shard
+    features.write(run, tmp_path / "cache", batch=8, shards=3, say=said.append)
+    assert len(said) == 5
+    for path in whole.iterdir():
+        assert (tmp_path / "cache" / path.name).read_bytes() == path.read_bytes()

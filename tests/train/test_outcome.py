@@ -12,7 +12,7 @@ from sadist_jax.methods.adapted import Adapted
 from sadist_jax.methods.supervised_lora import SupervisedLora
 from sadist_jax.methods.tent import NORMS, Tent
 from sadist_jax.methods.weak_lora import WeakLora
-from sadist_jax.train import loop, outcome
+from sadist_jax.train import begin, outcome
 from sadist_jax.train.optim import Optim
 from sadist_jax.train.run import Data, Run
 from sadist_jax.weights import safetensors
@@ -25,7 +25,7 @@ BASE = tiny.params(tiny.SAM)
 def ended(method, directory, ema=None) -> None:
     """As if the method had been trained: base weights known, what moves drawn."""
     run = Run("tiny", method, Data(None, None), 1, 8, str(directory), optim=Optim(lr=1e-3, ema=ema))
-    job = loop.plan_of(run)
+    job = begin.plan_of(run)
     known = {f"{part}.{name}": value for name, value in tree.flatten(BASE).items() for part in ("model", "anchor")}
     state, frozen = job.create(known), job.create_frozen(known)
     state = state.replace(params=jax.tree.map(lambda x: x + drawn(x), state.params))

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from sadist_jax.train import loop
+from sadist_jax.train import begin
 from sadist_jax.train.checkpoint import Checkpoints, CheckpointSpec
 from sadist_jax.train.log import LogSpec
 from sadist_jax.train.optim import Optim
@@ -48,17 +48,25 @@ def config():
     )
 
 
-def launch(out: Path, *options: str, devices: int = 1, **environment: str) -> subprocess.Popen:
-    """`sadist train` of the config above, with as many simulated devices."""
+def launch(
+    out: Path, *options: str, devices: int = 1, file: str = __file__, cwd: Path | None = None, **environment: str
+) -> subprocess.Popen:
+    """`sadist train` of the config above, or of another file's, with as many simulated devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags, **environment}
-    command = [sys.executable, "-m", "sadist_jax", "train", __file__, "--out", str(out), *options]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [sys.executable, "-m", "sadist_jax", "train", file, "--out", str(out), *options]
+    return subprocess.Popen(
+        command, env=environment, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
-def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    """What it printed until it ended, which it must with this exit code."""
+    try:
+        output, _ = process.communicate(timeout=1500)
+    finally:
+        process.kill()
+    assert process.returncode == code, output
     return output
 
 
@@ -71,7 +79,7 @@ def last_state(out: Path):
     run = config()
     checkpoints = Checkpoints(out, run.checkpoint, {}, None)
     try:
-        return jax.device_get(checkpoints.restore(loop.plan_of(run).template, accept=True).state)
+        return jax.device_get(checkpoints.restore(begin.plan_of(run).template, accept=True).state)
     finally:
         checkpoints.close()
 

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import re
 import sys
-import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +23,8 @@ from sadist_jax.parallel import cluster, preflight
 AUTO = "SADIST_HOSTS"
 HEARTBEAT = 30  # seconds of silence after which a process counts as lost, and JAX ends the others (exit code 134)
 _LOST = re.compile(r"gloo|[nr]ccl|heartbeat|coordination (service|agent)|barrier|UNAVAILABLE", re.IGNORECASE)
-_FAREWELL = 5.0  # seconds in which processes that fail alike end together
+_FAREWELL = 5.0  # seconds
+_coordinates = True  # whether JAX's service runs in this process, as far as is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,8 @@ def start(spec: HostSpec = HostSpec()) -> None:
         return
     seconds = preflight.patience()
     preflight.roll_call(member, seconds)
+    global _coordinates
+    _coordinates = member.process == 0
     jax.distributed.initialize(
         member.coordinator,
         member.processes,
@@ -109,21 +112,20 @@ def lost(error: Exception) -> ClusterProblem | None:
 
 
 def leave(code: int) -> None:
-    """End a process that failed, with this exit code, where others of its run go on; else return.
+    """End a process that failed, with this exit code, where it has been connected with others; else return.
 
-    JAX would have it wait for them at the end, for five minutes, while they wait for it in a collective.
+    JAX would have it wait for them at the end, for five minutes, while they wait for it in a collective. The one that
+    coordinates stays a moment: JAX aborts the others when it goes, and those that fail alike have a word to say too.
     """
     if not connected():
         return
-    farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)  # returns when all have called it
-    farewell.start()
-    farewell.join(_FAREWELL)
-    if farewell.is_alive():
-        for worker in multiprocessing.active_children():
-            worker.kill()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    if _coordinates:
+        time.sleep(_FAREWELL)
+    os._exit(code)
 
 
 def count() -> int:

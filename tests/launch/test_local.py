@@ -224,5 +224,6 @@ def test_options_that_cannot_be(options, sentence):
 
 
 def test_a_prefix_that_is_no_program(tmp_path):
-    with pytest.raises(BadInput, match=r"no-such-program cannot be run \(No such file or directory\); correct --prefix"):
-        launch.main([*"local --processes 2 --prefix no-such-program --logs".split(), str(tmp_path), "--", "train", "x"])
+    options = ["--processes", "2", "--prefix", "no-such-program", "--logs", str(tmp_path)]
+    with pytest.raises(BadInput, match=r"no-such-program cannot be run \(No such file.*\); correct --prefix"):
+        launch.main(["local", *options, "--", "train", "x"])

@@ -103,7 +103,7 @@ def wait_for(tmp_path: Path, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_sigterm_goes_on_to_all_and_the_launcher_says_75(tmp_path):
     process = start(tmp_path, "wait,wait;0,0")
     wait_for(tmp_path, process)
@@ -112,7 +112,7 @@ def test_sigterm_goes_on_to_all_and_the_launcher_says_75(tmp_path):
 
 
 @pytest.mark.processes
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_ctrl_c_reaches_ranks_even_where_it_was_ignored_before(tmp_path):
     """Python's own handler ends a stand-in (KeyboardInterrupt), which it would not be if the child had inherited it."""
     process = start(tmp_path, "deaf,deaf;0,0")
@@ -124,7 +124,7 @@ def test_ctrl_c_reaches_ranks_even_where_it_was_ignored_before(tmp_path):
 
 
 @pytest.mark.processes
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_second_signal_ends_ranks_that_do_not_listen(tmp_path):
     process = start(tmp_path, "deaf,deaf;0,0")
     wait_for(tmp_path, process)
@@ -224,5 +224,6 @@ def test_options_that_cannot_be(options, sentence):
 
 
 def test_a_prefix_that_is_no_program(tmp_path):
-    with pytest.raises(BadInput, match=r"no-such-program cannot be run \(No such file or directory\); correct --prefix"):
-        launch.main([*"local --processes 2 --prefix no-such-program --logs".split(), str(tmp_path), "--", "train", "x"])
+    options = ["--processes", "2", "--prefix", "no-such-program", "--logs", str(tmp_path)]
+    with pytest.raises(BadInput, match=r"no-such-program cannot be run \(No such file.*\); correct --prefix"):
+        launch.main(["local", *options, "--", "train", "x"])

@@ -22,6 +22,7 @@ from sadist_jax.parallel import collectives
 DEVICES = 8
 BATCHES = (64, 256)
 LEAST = 6  # so many times less on a device, at least
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # no machine code is run
 RESULT = Path(__file__).parent / "results" / "fsdp_memory.md"
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -29,8 +30,10 @@ KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective
 def measure(batch: int, devices: int) -> tuple[int, list[collectives.Collective]]:
     """(bytes of arguments and temporaries on one device, collectives) of the compiled step."""
     work = programs.sami_online("b", "vit_h", batch, fsdp=devices)
-    compiled = work.step.lower(*work.shapes).compile()
+    compiled = work.step.lower(*work.shapes).compile(QUICKLY)
     reserved = programs.reserved(compiled)
+    parts = f"arguments {reserved.arguments / 2**30:.2f}, temporaries {reserved.temporary / 2**30:.2f} GiB"
+    print(f"batch {batch} on {devices}: {parts}", flush=True)
     return reserved.arguments + reserved.temporary, collectives.find(compiled.as_text())
 
 

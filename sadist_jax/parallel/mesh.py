@@ -79,7 +79,7 @@ def _fewest(spec: MeshSpec, devices: Sequence[Any], held: int, memory: int | Non
     memory = _memory() if memory is None else memory
     if not memory or spec.data != -1:
         return 1 if spec.data == -1 else -1
-    sizes = [n for n in range(1, node_size(devices) + 1) if len(devices) % (n * spec.tensor) == 0]
+    sizes = [n for n in range(1, node_size(devices) + 1) if len(devices) % (n * (spec.tensor or 1)) == 0]
     return next((n for n in sizes if held / n <= SHARE * memory), sizes[-1] if sizes else 1)
 
 

@@ -20,7 +20,7 @@ from sadist_jax.parallel.shard import ShardSpec
 from sadist_jax.train import plan
 from sadist_jax.train.optim import Optim
 from sadist_jax.train.step import ratio
-from tests.train.toy import Toy, leaves_of
+from tests.train.toy import QUICKLY, Toy, leaves_of
 
 
 def is_method(thing, module: str) -> bool:
@@ -100,7 +100,8 @@ def one_step(method, batch, mesh, accumulate):
     rows = {name: np.concatenate([np.asarray(value)] * accumulate) for name, value in batch.items()}
     state, frozen = job.create({}), job.create_frozen({})
     before = jax.device_get(state)
-    new, metrics = job.step(state, frozen, hosts.global_batch(rows, job.rows))
+    batch = hosts.global_batch(rows, job.rows)
+    new, metrics = job.step.lower(state, frozen, batch).compile(QUICKLY)(state, frozen, batch)
     kept = jax.tree.map(lambda leaf, told: leaf.sharding.is_equivalent_to(told.sharding, leaf.ndim), new, job.template)
     assert all(jax.tree.leaves(kept))
     return before, *jax.device_get((new, metrics))

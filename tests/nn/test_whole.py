@@ -5,6 +5,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from sadist_jax.nn import layers
 from sadist_jax.nn.whole import whole
 from sadist_jax.parallel import collectives
 from sadist_jax.parallel.mesh import MeshSpec, make
@@ -47,6 +48,13 @@ def test_outside_a_mesh_it_is_a_change_of_type():
     text = str(jax.make_jaxpr(lambda w: whole(w, jnp.bfloat16))(jnp.zeros(4)))
     assert "sharding_constraint" not in text
     assert whole(jnp.ones(3), jnp.bfloat16).dtype == jnp.bfloat16
+
+
+def test_a_kernel_that_was_rounded_before_gives_the_same_bits_in_bfloat16():
+    rng = np.random.default_rng(0)
+    weight, x = (jnp.asarray(rng.normal(size=(8, 8)), dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    rounded = {"weight": weight.astype(jnp.bfloat16)}
+    np.testing.assert_array_equal(layers.dense({"weight": weight}, x), layers.dense(rounded, x))
 
 
 @pytest.mark.parametrize("spec", [MeshSpec(), MeshSpec(fsdp=2, tensor=2)])

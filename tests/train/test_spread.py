@@ -1,51 +1,54 @@
-"""One step of SAMI in miniature on eight devices: what travels between them, and that the mesh leaves the result alone.
+"""One step of SAMI at toy size on eight devices: what travels between them, and that the mesh does not change it.
 
 Bytes follow from the rule "a weight is gathered where it is used, an activation never". With fsdp among n devices, each
 receives (n - 1) / n of every cut leaf at most twice (way forward, way back; a frozen one once), and of all gradients
-twice that share (an all-reduce). Without fsdp nothing is gathered.
+twice its share (an all-reduce). Without fsdp nothing is gathered. Gradients of micro-batches are added up in parts.
 """
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 import pytest
 
+from sadist_jax.methods.sami import Sami
 from sadist_jax.parallel import collectives, hosts
 from sadist_jax.parallel.mesh import MeshSpec
 from sadist_jax.parallel.shard import ShardSpec
-from sadist_jax.train import config, plan
+from sadist_jax.train import plan
 from sadist_jax.train.optim import Optim
-from tests.train.toy import leaves_of
+from tests.train.toy import QUICKLY, leaves_of
 
-BATCH = 16
 SCALARS = 4096  # bytes: norms, losses, metrics
-MESHES = {"data 8": MeshSpec(), "4 x 2": MeshSpec(fsdp=2), "fsdp 8": MeshSpec(fsdp=8)}
+MESHES = {"8 data": (MeshSpec(), 1), "2 x 4": (MeshSpec(fsdp=4), 2), "8 fsdp": (MeshSpec(fsdp=8), 1)}  # micro-batches
+METHOD, BATCH = Sami.tiny()
+# with a large eps Adam's first step is nearly the gradient; with a small one its sign, which rounding can turn
+OPTIM = Optim(lr=1e-3, eps=1e-2, weight_decay=0.05, clip_norm=1.0)
 
 
 @functools.cache
-def job(name, accumulate=1):
-    run, _, _ = config.make_run("sami_mini")
-    optim = Optim(lr=1e-3, eps=1e-2, weight_decay=0.05, clip_norm=1.0, accumulate=accumulate)
-    return plan.make(
-        run.method, steps=10, global_batch=BATCH, optim=optim, mesh=MESHES[name], shard_spec=ShardSpec(min_size=2**12)
-    )
+def job(name):
+    """The run of eight samples a micro-batch; leaves of at least 64 numbers are cut."""
+    mesh, accumulate = MESHES[name]
+    optim = dataclasses.replace(OPTIM, accumulate=accumulate)
+    layout = {"mesh": mesh, "shard_spec": ShardSpec(min_size=64)}
+    return plan.make(METHOD, steps=10, global_batch=8 * accumulate, optim=optim, **layout)
 
 
-def rows():
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (BATCH, 128, 128, 3), np.uint8)
-    return {"image": image, "index": np.arange(BATCH, dtype=np.int32), "weight": np.ones(BATCH, np.float32)}
+def rows(name):
+    """The same batch for every micro-batch: the gradient is that of one."""
+    return {key: np.concatenate([value] * MESHES[name][1]) for key, value in BATCH.items()}
 
 
 @functools.cache
-def compiled(name, accumulate=1):
-    one = job(name, accumulate)
-    return one.step.lower(one.template, one.frozen, rows()).compile()
+def compiled(name):
+    one = job(name)
+    return one.step.lower(one.template, one.frozen, rows(name)).compile(QUICKLY)
 
 
 def size(leaves, *, cut):
-    """Bytes of the leaves; only of those that are cut."""
+    """(bytes, number) of the leaves; only of those that are cut."""
     chosen = [leaf for leaf in jax.tree.leaves(leaves) if not cut or any(leaf.sharding.spec)]
     return sum(leaf.size * leaf.dtype.itemsize for leaf in chosen), len(chosen)
 
@@ -53,31 +56,30 @@ def size(leaves, *, cut):
 @pytest.mark.parametrize("name", MESHES)
 def test_weights_and_gradients_travel_and_nothing_else(name):
     one, found = job(name), collectives.find(compiled(name).as_text())
-    n = one.mesh.shape["fsdp"]
+    n, turns = one.mesh.shape["fsdp"], MESHES[name][1]
     (params, leaves), (frozen, still) = (size(x, cut=True) for x in (one.template.params, one.frozen))
     gradients, _ = size(one.template.params, cut=False)
     assert all(step.bounded for step in found)
-    assert collectives.received(found, "all-gather") <= (n - 1) / n * (2 * params + frozen)
-    assert collectives.times(found, "all-gather") <= 2 * leaves + still
-    assert collectives.received(found, "all-reduce", "reduce-scatter") <= 2 * 7 / 8 * gradients + SCALARS
+    assert collectives.received(found, "all-gather") <= turns * (n - 1) / n * (2 * params + frozen)
+    assert collectives.times(found, "all-gather") <= turns * (2 * leaves + still)
+    assert collectives.received(found, "all-reduce", "reduce-scatter") <= turns * (2 * 7 / 8 * gradients + SCALARS)
     others = {k for k in collectives.KINDS if k not in ("all-gather", "all-reduce", "reduce-scatter")}
-    assert collectives.received(found, *others) <= SCALARS
+    assert collectives.received(found, *others) == 0
 
 
 @functools.cache
-def stepped(name, accumulate=1):
-    one = job(name, accumulate)
+def stepped(name):
+    one = job(name)
     state, frozen = one.create({}), one.create_frozen({})
-    return jax.device_get(compiled(name, accumulate)(state, frozen, hosts.global_batch(rows(), one.rows)))
+    return jax.device_get(compiled(name)(state, frozen, hosts.global_batch(rows(name), one.rows)))
 
 
-@pytest.mark.parametrize("name", [name for name in MESHES if name != "data 8"])
+@pytest.mark.parametrize("name", ["2 x 4", "8 fsdp"])
 def test_the_mesh_does_not_change_the_step(name):
-    (expected, told), (state, metrics) = stepped("data 8"), stepped(name)
-    assert all(np.isfinite(pair).all() for pair in metrics.values())
+    """Within what adding up in another order changes: 1e-6, where parameters are up to 1."""
+    (expected, told), (state, metrics) = stepped("8 data"), stepped(name)
     for key, pair in told.items():
         np.testing.assert_allclose(metrics[key], pair, rtol=1e-5, err_msg=key)
-    worst = 0
-    for key, value in leaves_of(state).items():
-        worst = max(worst, float(np.abs(value - leaves_of(expected)[key]).max()))
-    print(name, worst)
+    a, b = leaves_of(expected), leaves_of(state)
+    for key in a:
+        np.testing.assert_allclose(b[key], a[key], atol=1e-6, rtol=0, err_msg=key)

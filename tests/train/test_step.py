@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from sadist_jax import tree
 from sadist_jax.errors import BadInput
-from sadist_jax.parallel import hosts
+from sadist_jax.parallel import collectives, hosts
 from sadist_jax.parallel.mesh import MeshSpec
 from sadist_jax.parallel.shard import ShardSpec
 from sadist_jax.train import optim, plan
@@ -19,7 +20,7 @@ ONE = jax.devices()[:1]
 OPTIM = Optim(lr=1e-2, warmup=2, weight_decay=0.1, clip_norm=0.5, ema=0.9)
 
 
-def make(method=None, *, accumulate=1, mesh=None, devices=None, freeze=(), spec=OPTIM):
+def make(method=None, *, accumulate=1, mesh=None, devices=None, freeze=(), spec=OPTIM, **layout):
     return plan.make(
         method or Toy(),
         steps=10,
@@ -27,7 +28,7 @@ def make(method=None, *, accumulate=1, mesh=None, devices=None, freeze=(), spec=
         seed=3,
         optim=dataclasses.replace(spec, accumulate=accumulate),
         mesh=mesh or MeshSpec(),
-        shard_spec=ShardSpec(min_size=16),
+        shard_spec=ShardSpec(min_size=16, **layout),
         freeze=freeze,
         devices=devices,
     )
@@ -103,6 +104,33 @@ def test_large_leaves_and_their_moments_live_in_parts():
     new, _ = job.step(state, job.create_frozen({}), hosts.global_batch(rows(), job.rows))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     assert new.params["student"]["blocks"]["1"]["kernel"].addressable_shards[0].data.shape == (2, 16)
+
+
+def test_a_leaf_cut_along_tensor_is_computed_with_in_parts(whole):
+    """The second layer's columns, then the head's rows, as Megatron-LM cuts a pair of layers; the rest along fsdp."""
+    cut = ((r"student\.blocks\.1\.kernel", (None, "tensor")), (r"student\.head\.kernel", ("tensor", None)))
+    job = make(mesh=MeshSpec(data=2, fsdp=2, tensor=2), overrides=cut)
+    for name, value in leaves_of(run(job)[0]).items():
+        np.testing.assert_allclose(value, leaves_of(whole[0])[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    found = collectives.find(job.step.lower(job.template, job.frozen, rows()).compile().as_text())
+    gathered = [shape.sides for one in found if one.kind == "all-gather" for shape in one.results]
+    assert (2, 16, 16) not in gathered
+    assert job.template.params["student"]["blocks"]["1"]["kernel"].sharding.spec == P(None, "tensor")
+
+
+def test_frozen_leaves_may_lie_rounded():
+    job = make(devices=ONE, rounded=(r"teacher\..*kernel",))
+    exact, frozen = (tree.flatten(one.create_frozen({})) for one in (make(devices=ONE), job))
+    for name, leaf in frozen.items():
+        expected = jnp.bfloat16 if name.endswith("kernel") else jnp.float32
+        assert leaf.dtype == tree.flatten(job.frozen)[name].dtype == expected, name
+        np.testing.assert_array_equal(leaf, exact[name].astype(expected))
+    assert run(job, 1)[1]["skipped"] == (0, 1)
+
+
+def test_what_trains_does_not_lie_rounded():
+    with pytest.raises(BadInput, match=r"matches no parameter"):
+        make(devices=ONE, rounded=(r"student\..*kernel",))
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

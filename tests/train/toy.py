@@ -11,6 +11,7 @@ from sadist_jax.nn.table import Leaf, trunc_normal
 from sadist_jax.train.run import Data, Run
 
 WIDTH = 16
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile for one step
 
 
 def net_table() -> dict:

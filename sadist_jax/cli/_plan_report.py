@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from sadist_jax.cli._plan_tpu import REFUSED
 from sadist_jax.parallel.kinds import GIB, PREALLOCATED, Kind
 from sadist_jax.train.forecast import Forecast
 from sadist_jax.train.program import Program
@@ -15,7 +16,7 @@ def text(run: Run, kind: Kind, options: "Options", program: Program, expected: F
     """All of it. `note`: why the device's own compiler was not the one."""
     parts = (
         _heading(run, kind, options, program, note),
-        _memory(kind, expected),
+        _memory(kind, expected, refused=(note or "").startswith(REFUSED)),
         _work(run, expected),
         _network(expected),
         _time(run, expected),
@@ -34,15 +35,15 @@ def _heading(run: Run, kind: Kind, options: "Options", program: Program, note: s
         lines.append(note)
     if program.compiler != "libtpu":
         lines.append(
-            f"(not the compiler of a {kind.name}: it cuts and gathers alike, but fuses less and widens bfloat16;"
-            " temporaries, and what is sent of bfloat16, are rather above)"
+            f"(not the compiler of a {kind.name}: it cuts and gathers alike, but fuses less and computes in "
+            "float32, so that temporaries are rather above)"
         )
     return lines
 
 
-def _memory(kind: Kind, expected: Forecast) -> list[str]:
+def _memory(kind: Kind, expected: Forecast, *, refused: bool) -> list[str]:
     memory = expected.memory
-    verdict = "fits" if expected.fits else "DOES NOT FIT"
+    verdict = "fits" if expected.fits and not refused else "DOES NOT FIT"
     why = f" as JAX takes {PREALLOCATED:.0%} at its start" if kind.platform == "gpu" else ""
     rows = {
         "arguments": (memory.arguments, "state, frozen weights, batch"),

@@ -32,7 +32,7 @@ class Options:
     """v5e, v5p, v6e, a100, h100 or h200"""
     per_node: int | None = None
     """devices that share the fast links, if not as many as the maker puts together"""
-    efficiency: float = 0.4
+    efficiency: float = kinds.EFFICIENCY
     """share of the peak that products of matrices reach"""
     compiler: Literal["own", "cpu"] = "own"
     """own: libtpu for a TPU; cpu: XLA's CPU compiler for any"""

@@ -1,5 +1,6 @@
 """Plans of the toy run on eight simulated devices, in this process; one on a TPU where libtpu is installed."""
 
+import dataclasses
 import importlib.util
 import math
 import re
@@ -9,6 +10,7 @@ import jax
 import pytest
 
 from sadist_jax import cli
+from sadist_jax.cli import _plan_tpu
 from sadist_jax.parallel import absent, kinds
 from sadist_jax.parallel import mesh as meshes
 from sadist_jax.parallel.collectives import Shape
@@ -102,6 +104,12 @@ def test_gradients_are_summed_over_all_devices(found):
     assert once <= total.inside <= 2 * once + 200  # a few numbers for the log
 
 
+def test_the_mesh_is_what_the_real_devices_would_choose():
+    """Which say how much memory they have, and where their nodes end."""
+    small = dataclasses.replace(kinds.find("h100"), usable=1000, node=4)
+    assert dict(program.trace(toy_run("never"), jax.devices()[:8], small).job.mesh.shape)["fsdp"] == 4
+
+
 def test_bfloat16_is_sent_as_such():
     """The CPU compiler would send float32: a product whose terms lie on different devices."""
     cut = jax.sharding.NamedSharding(
@@ -147,6 +155,13 @@ def test_many_devices_in_a_process_of_its_own(config):
     argv += ["--compiler", "cpu", "--global-batch", "64"]
     out = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120).stdout
     assert "toy on 64 x v5e in 1 node(s) of up to 256\nmesh {'data': 64, 'fsdp': 1, 'tensor': 1}" in out
+
+
+@pytest.mark.processes
+def test_libtpu_has_a_limit(config):
+    found, why = _plan_tpu.ask(str(config), kinds.find("v5e"), 8, [], 0.01)
+    assert found is None
+    assert "libtpu was not done after 0.01 s" in why
 
 
 @pytest.mark.processes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sadist_jax.ops import attention as module
-from sadist_jax.ops.attention import BLOCK, augment
+from sadist_jax.ops.attention import BLOCK, augment, choose, planned_for
 
 ROWS, COLS, HEADS, DIM = 24, 32, 2, 8  # more keys than a block, so that `blocks` has several
 TOKENS = ROWS * COLS
@@ -199,3 +199,11 @@ def test_without_relative_positions_the_head_alone_must_fit(monkeypatch):
 
 def test_a_cpu_never_gets_the_fused_kernel():
     assert chosen(64, 64) == "blocks"
+
+
+def test_plans_choose_as_the_other_platform_would():
+    few, many = jnp.zeros((1, 196, 2, 8), jnp.bfloat16), jnp.zeros((1, 1024, 2, 8), jnp.bfloat16)
+    assert choose(few, few, None, None) == "blocks"
+    with planned_for("gpu"):
+        assert (choose(few, few, None, None), choose(many, many, None, None)) == ("plain", "blocks")
+    assert choose(few, few, None, None) == "blocks"

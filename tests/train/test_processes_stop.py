@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 import socket
 import time
@@ -122,9 +123,8 @@ def legs(out: Path, *shapes: tuple[int, int]) -> None:
         code = 75 if number < len(shapes) else 0
         outputs = [finish(process, code) for process in processes]
         if code:
-            told = {output.partition("after step ")[2].partition(",")[0] for output in outputs}
-            assert len(told) == 1  # all after the same step
-            assert int(told.pop()) == steps_begun(out)
+            told = {re.search(r"SIGTERM\) after step (\d+),", output)[1] for output in outputs}
+            assert told == {str(steps_begun(out))}  # all after the same step
 
 
 def furthest(found: Path, expected: Path) -> float:
@@ -154,17 +154,13 @@ def unbroken(tmp_path_factory):
 @pytest.mark.timeout(1800)
 @pytest.mark.processes
 @pytest.mark.parametrize(
-    "shapes",
-    [((2, 1), (1, 2), (2, 1)), ((1, 8), (1, 4), (1, 2)), ((1, 8), (1, 8))],
-    ids=["2-1-2-processes", "8-4-2-devices", "8-8-devices"],
+    "shapes", [((2, 1), (1, 2), (2, 1)), ((1, 8), (1, 4), (1, 2))], ids=["2-1-2-processes", "8-4-2-devices"]
 )
 def test_it_goes_on_with_other_hosts_and_devices(unbroken, tmp_path, shapes):
     out = tmp_path / "toy"
     legs(out, *shapes)
     distance = furthest(out, unbroken)
     print(f"\n(processes, devices) {shapes} against (1, 8) unbroken: largest difference {distance:.2g}")
-    if set(shapes) == {(1, 8)}:
-        assert distance == 0
     assert seen(out) == np.arange(30 * SIZE).reshape(30, SIZE).tolist()
 
 

@@ -14,7 +14,7 @@ from sadist_jax import tree
 from sadist_jax.data.names import first_five
 from sadist_jax.errors import BadInput
 from sadist_jax.parallel import agreement, hosts
-from sadist_jax.train import health, lock, plan, start
+from sadist_jax.train import folder, health, lock, plan, start
 from sadist_jax.train import run as runs
 from sadist_jax.train import state as states
 from sadist_jax.train.checkpoint import Checkpoints
@@ -88,8 +88,8 @@ def begin(run: Run, stack: contextlib.ExitStack) -> Leg:
     watchdog = stack.enter_context(Watchdog(run.hang_after, directory / HANG.format(hosts.index())))
     saved = stack.enter_context(closing(Checkpoints(directory, run.checkpoint, identity, runs.as_json(run))))
     state, position = _first_state(run, job, saved, frozen, values)
-    if hosts.index() == 0:  # not before: another run's directory, refused, must stay as it is
-        (directory / CONFIG).write_text(json.dumps(runs.as_json(run), indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(runs.as_json(run), indent=2) + "\n"  # not before: another run's directory, refused, stays as it is
+    folder.change(directory, lambda: (directory / CONFIG).write_text(text, encoding="utf-8"))
     lowered = position.get("lowered", False)
     job = plan_of(health.slower(run)) if lowered else job
     _leave_if_asked(stop)
@@ -103,8 +103,7 @@ def back(leg: Leg, streak: Streak) -> Leg:
       BadInput: it is lower already.
     """
     run, at = leg.run, leg.run.directory / health.DUMP
-    if hosts.index() == 0:
-        health.dump(run, streak)
+    folder.change(run.directory, lambda: health.dump(run, streak))
     if leg.lowered:
         raise BadInput(
             f"{streak} had no finite loss or gradient, or a spike, for the second time, at {health.SLOWER} of the "

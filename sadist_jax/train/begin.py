@@ -88,7 +88,8 @@ def begin(run: Run, stack: contextlib.ExitStack) -> Leg:
     watchdog = stack.enter_context(Watchdog(run.hang_after, directory / HANG.format(hosts.index())))
     saved = stack.enter_context(closing(Checkpoints(directory, run.checkpoint, identity, runs.as_json(run))))
     state, position = _first_state(run, job, saved, frozen, values)
-    text = json.dumps(runs.as_json(run), indent=2) + "\n"  # not before: another run's directory, refused, stays as it is
+    text = json.dumps(runs.as_json(run), indent=2) + "\n"
+    # not before: another run's directory, refused, must stay as it is
     folder.change(directory, lambda: (directory / CONFIG).write_text(text, encoding="utf-8"))
     lowered = position.get("lowered", False)
     job = plan_of(health.slower(run)) if lowered else job

@@ -12,6 +12,9 @@ from sadist_jax.cli import use_compilation_cache
 # Eight CPU devices let sharding be tested anywhere. For tests marked gpu: JAX_PLATFORMS=cuda,cpu pytest -m gpu
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+# XLA's CPU client has as many threads as devices; two collectives at once, each waiting in some of them for the rest,
+# then wait for ever (jaxlib 0.10 ends such a process after 40 s).
+os.environ.setdefault("NPROC", "32")
 use_compilation_cache()  # shared by the xdist workers and by the next run
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's information and warnings drown pytest's own output
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -157,7 +157,9 @@ def _room(run: Run) -> Verdict:
     runs.check(run)
     job = begin.plan_of(run)
     state, params = nbytes(job.template), nbytes(job.template.params)
-    copies = max(run.checkpoint.keep, 1) + (run.checkpoint.best is not None) + 1
+    spec = run.checkpoint
+    copies = max(spec.keep, 1) + (spec.best is not None) + 1
+    copies += run.steps // spec.keep_every if spec.keep_every > 0 else 0
     folder = existing(run.directory)
     there = sum(file.stat().st_size for file in run.directory.rglob("*") if file.is_file())
     needed = max(copies * state + 2 * params - there, state)

@@ -149,6 +149,8 @@ def check(run: Run) -> None:
     for name, value in positive.items():
         if value < 1:
             raise BadInput(f"{name} is {value}; it must be 1 or more")
+    if run.out is not None and "://" in run.out:
+        raise BadInput(f"--out {run.out} is no path; mount the bucket, and name a directory in it")
     if not run.hang_after >= 0:
         raise BadInput(f"hang_after is {run.hang_after}; it must be 0 (never) or more")
 

@@ -96,6 +96,8 @@ def test_room_is_compared_with_the_runs_state(config, tmp_path, monkeypatch, cap
     code, found = diagnosis(capsys, config)
     assert (code, found["room"][0]) == (2, "failed")
     assert "make room, choose another --out, or lower checkpoint.keep" in found["room"][1]
+    code, found = diagnosis(capsys, config, "--checkpoint.keep-every", "4")  # 4, 8 and 12 beside them
+    assert "for 6 checkpoints" in found["room"][1]
     (tmp_path / "runs" / "toy").mkdir(parents=True)
     (tmp_path / "runs" / "toy" / "kept").write_bytes(b"x")  # what is there need not be written again
     assert diagnosis(capsys, config)[0] == 0

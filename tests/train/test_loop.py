@@ -168,6 +168,7 @@ def test_a_run_that_diverges_stops(tmp_path):
         ({"global_batch": 12}, "make it a multiple of 8"),
         ({"freeze": ("studnt.*",)}, "matches no parameter"),
         ({"optim": Optim(accumulate=0)}, r"optim\.accumulate is 0"),
+        ({"out": "gs://bucket/run"}, "--out gs://bucket/run is no path; mount the bucket"),
         ({"hang_after": -1.0}, r"hang_after is -1\.0; it must be 0 \(never\) or more"),
         ({"starts": (Start("student.*", "/nowhere.safetensors"),)}, r"/nowhere\.safetensors, .* does not exist"),
     ],

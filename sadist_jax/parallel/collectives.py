@@ -180,7 +180,9 @@ def _devices(text: str) -> np.ndarray:
     """'[2,4]T(1,0)' -> 0 4 1 5 2 6 3 7: counted in rows of 4, read by columns; or the numbers themselves."""
     if match := _IOTA.match(text):
         sides = _integers(match[1])
-        return np.arange(math.prod(sides)).reshape(sides).transpose(match[2] and _integers(match[2])).reshape(-1)
+        return (
+            np.arange(math.prod(sides)).reshape(sides).transpose(_integers(match[2]) if match[2] else None).reshape(-1)
+        )
     return np.array(_integers(text))
 
 

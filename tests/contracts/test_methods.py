@@ -1,4 +1,4 @@
-"""Every method keeps the contract of methods/method.py; one step of it runs on eight devices, cut and accumulated."""
+"""Every method keeps the contract of methods/method.py; one step of it runs on eight devices, in parts too."""
 
 import dataclasses
 import importlib
@@ -87,30 +87,27 @@ def test_its_weights_depend_on_the_batch_only(tiny):
 STEP = Optim(lr=1e-3, eps=1e-2, weight_decay=0.1, clip_norm=1.0, ema=0.9)
 
 
-def one_step(method, batch, mesh, accumulate):
-    """(state before, after, metrics) of a step on eight devices, on the batch repeated for each micro-batch."""
-    job = plan.make(
-        method,
-        steps=10,
-        global_batch=8 * accumulate,
-        optim=dataclasses.replace(STEP, accumulate=accumulate),
-        mesh=mesh,
-        shard_spec=ShardSpec(min_size=64),
-    )
-    rows = {name: np.concatenate([np.asarray(value)] * accumulate) for name, value in batch.items()}
+def plan_of(method, mesh, accumulate=1):
+    optim = dataclasses.replace(STEP, accumulate=accumulate)
+    layout = {"mesh": mesh, "shard_spec": ShardSpec(min_size=64)}
+    return plan.make(method, steps=10, global_batch=8 * accumulate, optim=optim, **layout)
+
+
+def one_step(method, batch, mesh):
+    """(state before, after, metrics) of a step on eight devices."""
+    job = plan_of(method, mesh)
     state, frozen = job.create({}), job.create_frozen({})
     before = jax.device_get(state)
-    batch = hosts.global_batch(rows, job.rows)
-    new, metrics = job.step.lower(state, frozen, batch).compile(QUICKLY)(state, frozen, batch)
+    rows = hosts.global_batch(batch, job.rows)
+    new, metrics = job.step.lower(state, frozen, rows).compile(QUICKLY)(state, frozen, rows)
     kept = jax.tree.map(lambda leaf, told: leaf.sharding.is_equivalent_to(told.sharding, leaf.ndim), new, job.template)
     assert all(jax.tree.leaves(kept))
     return before, *jax.device_get((new, metrics))
 
 
 def test_one_step_runs_on_eight_devices_and_the_mesh_does_not_matter(tiny):
-    """A batch given twice, in two micro-batches, has the gradient of the batch: with fsdp, that is what is compared."""
-    before, whole, told = one_step(*tiny, MeshSpec(), 1)
-    _, parts, metrics = one_step(*tiny, MeshSpec(data=2, fsdp=4), 2)
+    before, whole, told = one_step(*tiny, MeshSpec())
+    _, parts, metrics = one_step(*tiny, MeshSpec(data=2, fsdp=4))
     assert {"loss", "grad_norm", "lr", "skipped"} <= set(told) == set(metrics)
     for name, (total, weight) in told.items():
         assert np.isfinite([total, weight]).all(), name
@@ -121,3 +118,14 @@ def test_one_step_runs_on_eight_devices_and_the_mesh_does_not_matter(tiny):
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_allclose(b[name], a[name], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_one_step_in_micro_batches_lowers_on_eight_devices(tiny):
+    """Lowered only, see tests/train/test_spread.py; what it computes is tested in tests/train/test_step.py."""
+    method, batch = tiny
+    job = plan_of(method, MeshSpec(data=2, fsdp=4), accumulate=2)
+    rows = {name: np.concatenate([np.asarray(value)] * 2) for name, value in batch.items()}
+    state, metrics = job.step.lower(job.template, job.frozen, rows).out_info
+    assert {"loss", "grad_norm", "lr", "skipped"} <= set(metrics)
+    shapes = [[(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(some)] for some in (state, job.template)]
+    assert shapes[0] == shapes[1]

@@ -14,9 +14,9 @@ def whole(weight: Array, dtype: jax.typing.DTypeLike) -> Array:
 
     A product can be made of a weight in parts in two ways: gather the weight, or exchange activations. Left to itself
     XLA chooses for each product by its shapes. Training that is parallel in the data wants the first always
-    (Rajbhandari et al. 2020, ZeRO, stage 3): its bytes do not grow with the batch, and are half as many where the
-    weight is rounded to bfloat16 before it travels. The gradient is under no constraint on its way back: where only
-    parts of it are wanted, XLA may add up parts.
+    (Rajbhandari et al. 2020, ZeRO, stage 3): its bytes do not grow with the batch. They would be half as many if the
+    weight were rounded to bfloat16 before it travels; compiled for a CPU, float32 is gathered all the same. The
+    gradient is under no constraint on its way back: where only parts of it are wanted, XLA may add up parts.
 
     The mesh is that of JAX's context (`jax.set_mesh`, or `use_abstract_mesh` in a jitted function). One with a `tensor`
     axis is left alone: some weights stay in parts along it, and which is not known here.

@@ -105,6 +105,7 @@ def one_step(method, batch, mesh):
     return before, *jax.device_get((new, metrics))
 
 
+@pytest.mark.processes  # alone, and not on every Python: two programs of every method are compiled for eight devices
 def test_one_step_runs_on_eight_devices_and_the_mesh_does_not_matter(tiny):
     before, whole, told = one_step(*tiny, MeshSpec())
     _, parts, metrics = one_step(*tiny, MeshSpec(data=2, fsdp=4))

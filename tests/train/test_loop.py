@@ -168,7 +168,6 @@ def test_a_run_that_diverges_stops(tmp_path):
         ({"global_batch": 12}, "make it a multiple of 8"),
         ({"freeze": ("studnt.*",)}, "matches no parameter"),
         ({"optim": Optim(accumulate=0)}, r"optim\.accumulate is 0"),
-        ({"out": "gs://bucket/run"}, "--out gs://bucket/run is no path; mount the bucket"),
         ({"hang_after": -1.0}, r"hang_after is -1\.0; it must be 0 \(never\) or more"),
         ({"starts": (Start("student.*", "/nowhere.safetensors"),)}, r"/nowhere\.safetensors, .* does not exist"),
     ],
@@ -177,6 +176,11 @@ def test_bad_input_is_one_sentence(tmp_path, changes, why):
     with pytest.raises(BadInput, match=why):
         train(run_in(tmp_path / "toy", **changes))
     assert not (tmp_path / "toy").exists()  # a run that is refused leaves no trace
+
+
+def test_a_bucket_is_no_output():
+    with pytest.raises(BadInput, match="--out gs://bucket/run is no path; mount the bucket"):
+        train(toy_run("gs://bucket/run"))
 
 
 def test_an_output_that_cannot_be_written_is_refused(tmp_path):

@@ -49,8 +49,8 @@ HEADS = (numbers(70, 2, 8), numbers(70, 2, 8), numbers(70, 2, 8))
 RELATIVE = (numbers(70, 2, 7), numbers(70, 2, 10))
 KEYS = jax.random.split(jax.random.key(0), ROWS)
 SIZE = np.tile(np.array([12, 9], np.int32), (ROWS, 1))
-REST = {"attention.planned_for",   # without a batch of their own: used inside others, or on the host
-    "attention.choose", "attention.augment", "beta.beta_quantile", "each.cut_along", "each.each", "edges.crests",
+REST = {  # without a batch of their own: used inside others, or on the host
+    "attention.choose", "attention.augment", "attention.planned_for", "beta.beta_quantile", "each.cut_along", "each.each", "edges.crests",
     "precision.wide", "pixels.content", "resize.matrix", "resize.resize_axis",
 }  # fmt: skip
 CASES = {

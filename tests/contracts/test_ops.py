@@ -50,8 +50,8 @@ RELATIVE = (numbers(70, 2, 7), numbers(70, 2, 10))
 KEYS = jax.random.split(jax.random.key(0), ROWS)
 SIZE = np.tile(np.array([12, 9], np.int32), (ROWS, 1))
 REST = {  # without a batch of their own: used inside others, or on the host
-    "attention.choose", "attention.augment", "attention.planned_for", "beta.beta_quantile", "each.cut_along", "each.each", "edges.crests",
-    "precision.wide", "pixels.content", "resize.matrix", "resize.resize_axis",
+    "attention.choose", "attention.augment", "attention.planned_for", "beta.beta_quantile", "each.cut_along",
+    "each.each", "edges.crests", "precision.wide", "pixels.content", "resize.matrix", "resize.resize_axis",
 }  # fmt: skip
 CASES = {
     "attention.attention": (lambda q, k, v, h, w: attention.attention(q, k, v, relative=(h, w)), *HEADS, *RELATIVE),

@@ -105,12 +105,13 @@ def sami_cached(size: str, batch: int, *, remat: bool = False) -> Work:
     return _training(method, batch, rows, flops.sami_step(method))
 
 
-def sami_online(size: str, teacher: str, batch: int, *, fsdp: int = 1) -> Work:
+def sami_online(size: str, teacher: str, batch: int, *, fsdp: int = 1, remat: bool = False) -> Work:
     """A training step of SAMI at 224 px with SAM's encoder in it, which sees the same crop; AdamW.
 
     fsdp: devices that share weights, moments and the batch.
+    remat: the teacher's blocks are a scan.
     """
-    encoder = getattr(Sam, teacher)(dtype=DTYPE).image_encoder
+    encoder = getattr(Sam, teacher)(dtype=DTYPE, remat=remat).image_encoder
     method = Sami.make(getattr(Vit, size)(dtype=DTYPE), SamFeatures(encoder))
     count = flops.sami_step(method) + flops.vit_det(encoder, method.student.image_size)
     return _training(method, batch, {"image": _image(batch, method.student.image_size)}, count, fsdp)

@@ -4,7 +4,7 @@
     python -m benchmarks.fsdp_memory --batches 64     prints only
 
 The step of configs/sami_b.py is compiled for simulated CPU devices and not run: the eight are one mesh axis `fsdp`,
-which shares weights, moments and the batch. The teacher's blocks are a scan (`--method.teacher.encoder.remat True`), so
+which shares weights, moments and the batch. The teacher's blocks are a scan (`--method.teacher.encoder.remat`), so
 that its weights are gathered a few blocks at a time: unrolled, XLA's CPU backend holds all of them at once (batch 64:
 3.98 GiB a device instead of 1.97). The fixed share of a device, those blocks, counts less the larger the batch is: the
 bound holds for the last one. Memory is arguments and temporaries of one device, from the compiler, with

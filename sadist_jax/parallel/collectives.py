@@ -90,10 +90,6 @@ class Collective(NamedTuple):
         share |= dict.fromkeys(("all-to-all", "ragged-all-to-all"), (n - 1) / n)
         return self.times * self.bytes * share.get(self.kind, 1.0)
 
-    def leaves_node(self, devices: int) -> bool:
-        """Whether a group has members on several nodes of so many devices, which follow one another in the mesh."""
-        return any(len({device // devices for device in group}) > 1 for group in self.groups)
-
 
 def find(text: str) -> list[Collective]:
     """Collectives of a compiled program, in the order in which it calls them."""

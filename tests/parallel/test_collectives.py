@@ -68,12 +68,6 @@ def test_a_loop_of_unknown_length_counts_once_and_says_so():
     assert (one.times, one.bounded) == (1, False)
 
 
-@pytest.mark.parametrize(("node", "leaves"), [(8, (False, False)), (4, (True, False)), (2, (True, True))])
-def test_a_group_in_one_node_does_not_leave_it(node, leaves):
-    found = {one.groups: one for one in find(lambda x: jax.lax.psum(jnp.sin(jax.lax.psum(x, "fsdp")), "data"))}
-    assert (found[ALONG_DATA].leaves_node(node), found[ALONG_FSDP].leaves_node(node)) == leaves
-
-
 ASYNCHRONOUS = """\
 HloModule jit_step, is_scheduled=true, replica_count=1, num_partitions=8
 

@@ -1,79 +1,21 @@
-"""`sadist label` as it is typed: sets of every kind, sharing, and what is wrong with folders, files and options."""
+"""`sadist label` as it is typed: sets of every kind, and sharing."""
 
 import json
 import os
 import shutil
 import signal
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-import sadist_jax
 from sadist_jax import cli
 from sadist_jax.cli import label as label_job
 from sadist_jax.data.coco_instances import CocoInstances
 from sadist_jax.data.sa1b import Sa1b
-from sadist_jax.models.sam import Sam
-from sadist_jax.nn import table
+from tests.cli.labelling import LOOSE, fails
 from tests.data.made import noise, save, truncate, write
-
-LOOSE = ["--grid.points-per-side", "2", "--grid.pred-iou-thresh", "-9", "--grid.stability-score-thresh", "0"]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A tiny SAM with drawn weights: it finds something everywhere."""
-    model, rng = Sam.mini(dim=32, depth=1, heads=1, global_blocks=(0,), image_size=64), np.random.default_rng(0)
-    drawn = jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), table.abstract(model.table()))
-    path = tmp_path_factory.mktemp("label") / "sam.safetensors"
-    sadist_jax.save(path, model, drawn)
-    return str(path)
-
-
-@pytest.fixture
-def label(weights, tmp_path, monkeypatch, capsys):
-    """Function that runs the command in tmp_path: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*argv):
-        code = cli.main(["label", *argv, "--checkpoint", weights])
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Four pictures of several sizes and a file that is none."""
-    for i in range(4):
-        save(tmp_path / "photos" / f"{i}.png", noise(20 + i, 30, i))
-    (tmp_path / "photos" / "notes.txt").write_text("no picture")
-    return tmp_path / "photos"
-
-
-@pytest.fixture
-def boxes(photos, tmp_path):
-    """A COCO file of three of them, in an order of its own, with boxes and no masks."""
-    images = [{"id": 70 - i, "file_name": f"{i}.png", "height": 20 + i, "width": 30} for i in (2, 0, 1)]
-    annotations = [
-        {"id": 501, "image_id": 70, "category_id": 17, "bbox": [2, 3, 10, 8], "area": 1.0},
-        {"id": 40, "image_id": 68, "category_id": 5, "bbox": [20.5, 10.25, 30, 30]},
-        {"id": 41, "image_id": 68, "category_id": 5, "bbox": [0, 0, 30, 22], "iscrowd": 1},
-        {"id": 42, "image_id": 68, "category_id": 5, "bbox": [30, 0, 3, 3]},
-    ]
-    categories = [{"id": 17, "name": "cat"}, {"id": 5, "name": "airplane"}]
-    return write(tmp_path / "boxes.json", {"images": images, "annotations": annotations, "categories": categories})
-
-
-def fails(outcome) -> str:
-    """Exit code 2 and one sentence on stderr."""
-    code, _, err = outcome
-    assert code == 2
-    (line,) = err.splitlines()
-    return line.removeprefix("sadist: ")
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
@@ -213,67 +155,6 @@ def test_options_come_before_the_environment(label, photos, monkeypatch):
     assert "2 done" in label("photos", "--out", "out", "--process", "1", "--processes", "2", *LOOSE)[1]
 
 
-@pytest.mark.parametrize(
-    ("environment", "why"),
-    [
-        ({"SADIST_PROCESS": "0"}, "SADIST_PROCESS and SADIST_PROCESSES go together"),
-        ({"SADIST_PROCESS": "-1", "SADIST_PROCESSES": "2"}, "SADIST_PROCESS must be a whole number, not '-1'"),
-        ({"SADIST_PROCESS": "2", "SADIST_PROCESSES": "2"}, "SADIST_PROCESS 2 must be 0 or more, and below"),
-    ],
-)
-def test_bad_environments_are_one_sentence(label, photos, monkeypatch, environment, why):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert why in fails(label("photos", "--out", "out"))
-
-
-@pytest.mark.parametrize(
-    ("argv", "why"),
-    [
-        (["--process", "2", "--processes", "2"], "--process 2 must be 0 or more, and below --processes 2"),
-        (["--process", "0", "--processes", "0"], "below --processes 0"),
-        (["--processes", "8"], "--process and --processes go together"),
-        (["--form", "maps", "--out", "photos/labels"], "would be taken for photos"),
-        (["--out", "photos/notes.txt"], "is a file; name a folder"),
-        (["--out", "photos/notes.txt/below", *LOOSE], "cannot be written"),
-        (["--max-bad-fraction", "2"], "--max-bad-fraction 2 must be between 0 and 1"),
-        (["--prompt", "boxes"], "--prompt boxes needs the file that has them: --annotations FILE.json"),
-        (["--annotations", "boxes.json", "--prompt", "boxes", *LOOSE], "--grid is of --prompt everything"),
-        (["--annotations", "nowhere.json"], "nowhere.json cannot be read (No such file or directory)"),
-        (["--annotations", "photos/notes.txt"], "notes.txt is not JSON"),
-    ],
-)
-def test_bad_options_are_one_sentence(label, boxes, argv, why):
-    assert why in fails(label("photos", "--out", "out", *argv))
-    assert not os.path.exists("out")
-
-
-def spoiled(key, value):
-    """Function that changes the last annotation of a COCO file."""
-    return lambda data: data["annotations"][0].update({key: value})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "why"),
-    [
-        (lambda data: data["images"][1].update(file_name="gone.png"), "1 of 3 files that boxes.json lists are not in"),
-        (spoiled("image_id", 9), 'annotations of images that are not in its list "images": 501'),
-        (spoiled("category_id", 9), 'category ids that are not in its list "categories": 9'),
-        (spoiled("bbox", [1, 2]), "annotations whose bbox is not [x, y, width, height] in finite numbers: 501"),
-        (lambda data: data.update(annotations=[]), 'an empty list "annotations"'),
-        (lambda data: [a.update(iscrowd=1) for a in data["annotations"]], "has only crowds"),
-    ],
-)
-def test_bad_annotations_are_one_sentence(label, boxes, spoil, why):
-    with open(boxes) as file:
-        data = json.load(file)
-    spoil(data)
-    with open(boxes, "w") as file:
-        json.dump(data, file)
-    assert why in fails(label("photos", "--annotations", "boxes.json", "--prompt", "boxes", "--out", "out"))
-    assert not os.path.exists("out")
-
-
 def test_a_broken_mask_beside_a_box_does_not_matter(label, boxes):
     with open(boxes) as file:
         data = json.load(file)
@@ -281,12 +162,6 @@ def test_a_broken_mask_beside_a_box_does_not_matter(label, boxes):
     with open(boxes, "w") as file:
         json.dump(data, file)
     assert label("photos", "--annotations", boxes, "--prompt", "boxes", "--out", "out")[0] == 0
-
-
-def test_a_folder_without_pictures(label, tmp_path):
-    (tmp_path / "empty").mkdir()
-    assert "no pictures found in empty" in fails(label("empty", "--out", "out"))
-    assert "nowhere is not a folder" in fails(label("nowhere", "--out", "out"))
 
 
 def test_names_that_are_not_utf_8(label, tmp_path):

@@ -79,8 +79,9 @@ def test_a_job_that_is_asked_to_stop_is_queued_again_and_ends_as_an_unbroken_run
     wait_for(job, tmp_path, lambda: about(job)["Restarts"] == "1" and about(job)["JobState"] == "PENDING", "requeue")
     stopped = steps_begun(out)
     assert stopped < STEPS
-    # Slurm lets a job that was queued again wait two minutes
-    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
+    # Slurm lets a job that was queued again wait two minutes; a node refuses one that comes back within the second in
+    # which its credential was revoked
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now+5"], check=True)
     wait_for(job, tmp_path, lambda: ended(job), "end")
     log = (tmp_path / f"job {job}.log").read_text()
     assert about(job)["JobState"] == "COMPLETED", log

@@ -89,6 +89,17 @@ def steps_begun(out: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def kill(process: subprocess.Popen, out: Path, step: int, later: float) -> None:
+    """SIGKILL once the run in `out` has begun `step` steps, and `later` seconds after that."""
+    while steps_begun(out) < step:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.002)
+    time.sleep(later)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it was killed"
+
+
 @pytest.mark.timeout(1800)  # a minute on two idle cores
 @pytest.mark.processes
 def test_killed_five_times_it_ends_with_the_same_bits(tmp_path):
@@ -96,14 +107,7 @@ def test_killed_five_times_it_ends_with_the_same_bits(tmp_path):
     finish(launch(tmp_path / "unbroken"))
     out, dice = tmp_path / "killed", random.Random(0)
     for step in sorted(dice.sample(range(2, STEPS - 15), 5)):
-        process = launch(out)
-        while steps_begun(out) < step or process.poll() is not None:
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.002)
-        time.sleep(dice.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, "the run ended before it was killed"
+        kill(launch(out), out, step, dice.uniform(0, 0.05))
     assert "goes on after step" in finish(launch(out))
 
     assert int(last_state(out).step) == STEPS

@@ -1,7 +1,8 @@
-"""SIGTERM to processes: SAMI in miniature in every phase, and runs that go on with other hosts or devices."""
+"""SIGTERM and SIGKILL to SAMI in miniature, and runs that go on with other hosts or devices."""
 
 import dataclasses
 import os
+import random
 import re
 import signal
 import socket
@@ -18,7 +19,7 @@ from sadist_jax.train import outcome, pulse
 from sadist_jax.train.checkpoint import Checkpoints, CheckpointSpec
 from sadist_jax.train.log import Log, LogSpec
 from sadist_jax.train.run import Data, Evaluation
-from tests.train.test_processes import finish, last_state, launch, lines, steps_begun  # its config is the toy's
+from tests.train.test_processes import finish, kill, last_state, launch, lines, steps_begun  # its config is the toy's
 from tests.train.toy import leaves_of
 
 PHASE = "TEST_ASKED_IN"
@@ -67,23 +68,46 @@ def config():
     )
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What SAMI in miniature leaves when nothing happens to it."""
+    out = tmp_path_factory.mktemp("whole") / "sami"
+    finish(launch(out, file=__file__))
+    return out
+
+
+def assert_same_run(out: Path, whole: Path) -> None:
+    """Log, samples, weights and the steps that were kept; bit for bit."""
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        assert lines(out / name) == lines(whole / name)
+    assert [record["index"] for record in lines(out / "samples.jsonl")] == np.arange(STEPS * 2).reshape(-1, 2).tolist()
+    assert (out / "params.safetensors").read_bytes() == (whole / "params.safetensors").read_bytes()
+    assert {p.name for p in (out / "checkpoints").iterdir()} == {p.name for p in (whole / "checkpoints").iterdir()}
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.processes
-def test_sami_mini_is_asked_to_stop_in_five_phases(tmp_path):
+def test_sami_mini_is_asked_to_stop_in_five_phases(whole, tmp_path):
     """Once in each; what it leaves is bit-equal to what the unbroken run leaves."""
-    whole, out = tmp_path / "whole", tmp_path / "asked"
-    finish(launch(whole, file=__file__))
+    out = tmp_path / "asked"
     stopped = {"compile": (75, 1), "step": (75, 17), "eval": (75, 30), "save": (75, 41), "export": (0, STEPS)}
     for phase, (code, step) in stopped.items():
         output = finish(launch(out, file=__file__, **{PHASE: phase}), code)
         assert steps_begun(out) == step, (phase, output)
         if code:
             assert f"asked to stop (SIGTERM) after step {step}, which is saved in {out}; to go on: sadist" in output
-    for name in ("metrics.jsonl", "samples.jsonl"):
-        assert lines(out / name) == lines(whole / name)
-    assert [record["index"] for record in lines(out / "samples.jsonl")] == np.arange(STEPS * 2).reshape(-1, 2).tolist()
-    assert (out / "params.safetensors").read_bytes() == (whole / "params.safetensors").read_bytes()
-    assert {p.name for p in (out / "checkpoints").iterdir()} == {p.name for p in (whole / "checkpoints").iterdir()}
+    assert_same_run(out, whole)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.processes
+def test_sami_mini_is_killed_five_times(whole, tmp_path):
+    """SIGKILL at five random steps; what it leaves is bit-equal to what the unbroken run leaves."""
+    out, dice = tmp_path / "killed", random.Random(1)
+    for step in sorted(dice.sample(range(2, STEPS - 5), 5)):
+        kill(launch(out, file=__file__), out, step, dice.uniform(0, 0.3))
+    assert "goes on after step" in finish(launch(out, file=__file__))
+    assert_same_run(out, whole)
 
 
 OPTIONS = ("--steps", "30", "--data.workers", "0", "--shard.min-size", "16")

@@ -206,7 +206,7 @@ def render(result: Mapping[str, Any]) -> str:
     lines += [_line(row) for row in result["cells"] if WEAK in row["scores"]]
     lines += [
         "",
-        "Intervals come from drawing images, for these seeds, each by itself: of 32, one or two leave out 0 by chance.",
+        "Intervals come from drawing images, for these seeds, each by itself: one in twenty leaves out 0 by chance.",
     ]
     lines += ["", *_lost(result["cells"])]
     lines += _across(result["across"]) + _ablation(result["ablation"])

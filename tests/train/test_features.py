@@ -27,6 +27,7 @@ from sadist_jax.models.vit import Vit
 from sadist_jax.models.vit_det import VitDet
 from sadist_jax.nn import table
 from sadist_jax.ops.pixels import normalize
+from sadist_jax.parallel import mesh, shard
 from sadist_jax.train import features, loop
 from sadist_jax.train.log import METRICS, LogSpec
 from sadist_jax.train.optim import Optim
@@ -92,6 +93,26 @@ def test_the_cache_holds_the_features_of_whole_images(run, tmp_path):
     np.testing.assert_allclose(sample.features.values.astype(np.float32), expected[0], rtol=2**-8, atol=2e-3)
     with pytest.raises(Unreadable, match=r"4\.png"):
         reader[4]
+
+
+def test_a_teacher_that_fills_a_device_is_cut_and_sees_the_same(run, tmp_path, monkeypatch):
+    """Eight devices, of which one could not hold it."""
+    features.write(run, tmp_path / "repeated")
+    made = []
+
+    def shardings(spec, mesh, leaves):
+        made.append(cut(dataclasses.replace(spec, min_size=16), mesh, leaves))
+        return made[-1]
+
+    cut = shard.shardings
+    monkeypatch.setattr(mesh, "_memory", lambda: 1)
+    monkeypatch.setattr(shard, "shardings", shardings)
+    assert features.write(run, tmp_path / "parts") == read_manifest(tmp_path / "repeated")
+    assert sum("fsdp" in leaf.spec for leaf in jax.tree.leaves(made[0])) > 10
+    found, expected = (cached_source(run, tmp_path / name).open() for name in ("parts", "repeated"))
+    for i in (0, 3, 9):
+        values = [reader[i].features.values.astype(np.float32) for reader in (found, expected)]
+        np.testing.assert_allclose(*values, rtol=2**-7, atol=2e-3)
 
 
 def of_crops(run):

@@ -69,7 +69,6 @@ def main(argv: Sequence[str]) -> int:
         compiled,
         work.count(laid.traced.jaxpr),
         program.share_of_one(run, laid, kind),
-        options.devices,
         efficiency=options.efficiency,
     )
     print(_plan_report.text(run, kind, options, compiled, expected, note))

@@ -18,7 +18,7 @@ from sadist_jax.models.mask_decoder import SINGLE
 from sadist_jax.models.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, Prompts
 from sadist_jax.models.sam import Sam
 from sadist_jax.nn.table import Table
-from sadist_jax.nn.whole import whole
+from sadist_jax.nn.whole import all_whole
 from sadist_jax.ops.masks import area_downsample
 from sadist_jax.ops.pixels import content
 from sadist_jax.typing import Array, Batch, Bool, Float, Params
@@ -114,8 +114,7 @@ class Adapted:
         prompts = _prompts(batch, DECODED * embedding.shape[2])
         if (rows := prompts.labels.shape[1]) <= self.chunk:
             return Answers(embedding, *some(prompts))
-        decoder = jax.tree.map(lambda leaf: whole(leaf, leaf.dtype), params["mask_decoder"])  # once, not in each chunk
-        params = {**params, "mask_decoder": decoder}
+        params = {**params, "mask_decoder": all_whole(params["mask_decoder"])}  # once, not in each chunk
         parts = jax.tree.map(lambda x: _cut(x, self.chunk), prompts)
         logits, iou = jax.lax.map(jax.checkpoint(some), parts)
         return Answers(embedding, _join(logits, rows), _join(iou, rows))

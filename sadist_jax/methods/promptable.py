@@ -25,6 +25,7 @@ from sadist_jax.models.efficient_sam import EfficientSam
 from sadist_jax.models.mask_decoder import NUM_MASKS
 from sadist_jax.models.prompts import Prompts
 from sadist_jax.models.sam import Sam
+from sadist_jax.nn.whole import all_whole
 from sadist_jax.ops.masks import area_downsample, mask_iou, mask_to_box
 from sadist_jax.ops.pixels import content
 from sadist_jax.ops.similarity import similarity_to_mask
@@ -127,6 +128,7 @@ class Promptable:
         """For each of n rounds: the losses by name, and `shown_iou` of the mask that the next click looks at."""
         scale = batch["masks"].shape[-1] // target.shape[-1]
         start_key, correct_key, quiet_key = jax.random.split(key, 3)
+        params = all_whole({name: part for name, part in params.items() if name != "image_encoder"})  # for all rounds
         start = jax.vmap(jax.vmap(lambda k, t, b, s: self.clicks.start(k, t, b, s, scale), (0, 0, 0, None)))
         keys = _keys(start_key, batch["index"], target.shape[1])
         slots, labels, is_box = start(keys, target, mask_to_box(batch["masks"]), batch["size"])

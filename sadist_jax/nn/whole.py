@@ -4,7 +4,7 @@ import jax
 from jax.sharding import PartitionSpec
 
 from sadist_jax.ops.each import ROWS, cut_along
-from sadist_jax.typing import Array
+from sadist_jax.typing import Array, Params
 
 AXIS = ROWS[1]  # of a mesh: weights are cut along it to be stored, and not to be computed with
 
@@ -24,6 +24,11 @@ def whole(weight: Array, dtype: jax.typing.DTypeLike) -> Array:
     weight = weight.astype(dtype)
     tensor = jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
     return _gathered(weight) if AXIS in cut_along() and tensor == 1 else weight
+
+
+def all_whole(weights: Params) -> Params:
+    """Every leaf in its own type: for what a loop uses, which would gather them in each of its turns."""
+    return jax.tree.map(lambda weight: whole(weight, weight.dtype), weights)
 
 
 @jax.custom_vjp

@@ -2,8 +2,9 @@
 
 Sources. TPUs: Google Cloud's documentation, pages "TPU v5e", "TPU v5p" and "TPU v6e"; the memory that a program can use
 is what libtpu names when one is too large for it. GPUs: NVIDIA's data sheets of the A100 80 GB, H100 and H200, all SXM,
-and of the servers DGX A100, H100 and H200, for links and network cards. Rates are dense ones, without sparsity; links
-are counted in one direction, half of what makers print.
+and of the servers DGX A100, H100 and H200, for links and network cards; their memory is what nvidia-smi shows (81920,
+81559 and 143771 MiB). Rates are dense ones, without sparsity; links are counted in one direction, half of what makers
+print.
 """
 
 import dataclasses
@@ -51,9 +52,9 @@ KINDS = {
         Kind("v5e", "tpu", 197e12, 197e12, 16 * GIB, 15.75 * GIB, 819 * GB, 256, 200 * GB, 6.4e12 / 256 / 8),
         Kind("v5p", "tpu", 459e12, 459e12, 96 * GIB, 95.74 * GIB, 2765 * GB, 6144, 600 * GB, 50e9 / 8),
         Kind("v6e", "tpu", 918e12, 918e12, 32 * GIB, 31.25 * GIB, 1638 * GB, 256, 400 * GB, None),
-        Kind("a100", "gpu", 312e12, 156e12, 80 * GB, PREALLOCATED * 80 * GB, 2039 * GB, 8, 300 * GB, 200e9 / 8),
-        Kind("h100", "gpu", 989e12, 494e12, 80 * GB, PREALLOCATED * 80 * GB, 3350 * GB, 8, 450 * GB, 400e9 / 8),
-        Kind("h200", "gpu", 989e12, 494e12, 141 * GB, PREALLOCATED * 141 * GB, 4800 * GB, 8, 450 * GB, 400e9 / 8),
+        Kind("a100", "gpu", 312e12, 156e12, 80 * GIB, PREALLOCATED * 80 * GIB, 2039 * GB, 8, 300 * GB, 200e9 / 8),
+        Kind("h100", "gpu", 989e12, 494e12, 79.6 * GIB, PREALLOCATED * 79.6 * GIB, 3350 * GB, 8, 450 * GB, 400e9 / 8),
+        Kind("h200", "gpu", 989e12, 494e12, 140.4 * GIB, PREALLOCATED * 140.4 * GIB, 4800 * GB, 8, 450 * GB, 400e9 / 8),
     )
 }
 

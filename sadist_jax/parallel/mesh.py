@@ -17,11 +17,12 @@ finer cut than fsdp gives: the largest model here, ViT-H with 0.64 billion, has 
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from sadist_jax.errors import BadInput
@@ -36,8 +37,8 @@ SHARE = 0.5  # ours: of a device's memory that weights and moments may fill; act
 class MeshSpec:
     """How many devices along each axis; -1 (for one of them) takes what is left.
 
-    fsdp: None takes as few as keep the run's state within half of a device's memory, at most the devices of one node:
-      1 where all of it fits, and where devices do not tell their memory, as CPUs.
+    fsdp: None takes as few as keep the run's state within half of a device's memory, and a whole part of a node: 1
+      where all of it fits, and where devices do not tell their memory, as CPUs; where none is enough, what holds least.
     """
 
     data: int = -1
@@ -45,17 +46,25 @@ class MeshSpec:
     tensor: int = 1
 
 
-def make(spec: MeshSpec, devices: Sequence[Any] | None = None, *, held: int = 0, memory: int | None = None) -> Mesh:
+def make(
+    spec: MeshSpec,
+    devices: Sequence[Any] | None = None,
+    *,
+    held: Callable[[int], int] = lambda parts: 0,
+    memory: int | None = None,
+    node: int | None = None,
+) -> Mesh:
     """Mesh over all devices of all hosts, or over those given; one device is a mesh of one.
 
     Args:
-      held: bytes of the state that one device would have without fsdp.
+      held: bytes of the state that one device has with so many devices along fsdp.
       memory: bytes of a device; None: what this process's devices say.
+      node: how many devices have a fast network among them; None: what they say.
     Raises:
-      BadInput: the sizes do not multiply to the number of devices, or tensor does not divide those of a process.
+      BadInput: the sizes do not multiply to the number of devices, or devices of two processes would lie along tensor.
     """
     devices = jax.devices() if devices is None else devices
-    fsdp = _fewest(spec, devices, held, memory) if spec.fsdp is None else spec.fsdp
+    fsdp = _fewest(spec, devices, held, memory, node) if spec.fsdp is None else spec.fsdp
     sizes = [spec.data, fsdp, spec.tensor]
     known = int(np.prod([size for size in sizes if size != -1]))
     if sizes.count(-1) > 1 or any(size == 0 or size < -1 for size in sizes) or len(devices) % known:
@@ -63,24 +72,48 @@ def make(spec: MeshSpec, devices: Sequence[Any] | None = None, *, held: int = 0,
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
     if int(np.prod(sizes)) != len(devices):
         raise BadInput(_complaint(spec, len(devices)))
-    if any(count % sizes[2] for count in Counter(device.process_index for device in devices).values()):
+    grid = _arranged(devices, sizes)
+    if any(len({device.process_index for device in row}) > 1 for row in grid.reshape(-1, sizes[2])):
         raise BadInput(f"mesh.tensor = {sizes[2]} must divide the devices of each process, which share their samples")
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _arranged(devices: Sequence[Any], sizes: Sequence[int]) -> np.ndarray:
+    """The devices in an array of those sizes: what lies side by side along its last axes has the fastest links.
+
+    `jax.make_mesh` refuses more than one slice, which the nodes of GPUs are to JAX, and sizes that cut an axis of a
+    TPU's torus, unless it is a v5e.
+    """
+    slices = {_slice(device) for device in devices}
+    if devices[0].platform == "tpu" and len(slices) == 1:
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    if devices[0].platform == "tpu" and sizes[0] % len(slices) == 0:
+        inner, outer = (sizes[0] // len(slices), *sizes[1:]), (len(slices), 1, 1)
+        return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
+    ordered = sorted(devices, key=lambda device: (_slice(device), device.process_index, device.id))
+    return np.array(ordered, object).reshape(sizes)
+
+
+def _slice(device: Any) -> int:
+    """Devices of one have a fast network among them: a TPU slice, or a node of GPUs."""
+    return getattr(device, "slice_index", device.process_index)
 
 
 def node_size(devices: Sequence[Any]) -> int:
-    """Devices with a fast network among them: of a TPU slice, or a GPU node. The fewest, where nodes differ."""
-    nodes = Counter(getattr(device, "slice_index", device.process_index) for device in devices)
-    return min(nodes.values())
+    """Devices with a fast network among them. The fewest, where nodes differ."""
+    return min(Counter(map(_slice, devices)).values())
 
 
-def _fewest(spec: MeshSpec, devices: Sequence[Any], held: int, memory: int | None) -> int:
-    """How many devices share the state so that each one's part fits."""
+def _fewest(
+    spec: MeshSpec, devices: Sequence[Any], held: Callable[[int], int], memory: int | None, node: int | None
+) -> int:
+    """How many devices share the state so that each one's part fits; no group of them spans two nodes."""
     memory = _memory() if memory is None else memory
     if not memory or spec.data != -1:
         return 1 if spec.data == -1 else -1
-    sizes = [n for n in range(1, node_size(devices) + 1) if len(devices) % (n * (spec.tensor or 1)) == 0]
-    return next((n for n in sizes if held / n <= SHARE * memory), sizes[-1] if sizes else 1)
+    ends = (node or node_size(devices), len(devices))
+    sizes = [n for n in range(1, ends[0] + 1) if not any(end % (n * max(spec.tensor, 1)) for end in ends)] or [1]
+    return next((n for n in sizes if held(n) <= SHARE * memory), min(sizes, key=held))
 
 
 def _memory() -> int:

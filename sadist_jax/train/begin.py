@@ -122,8 +122,8 @@ def back(leg: Leg, streak: Streak) -> Leg:
     return dataclasses.replace(leg, job=job, state=state, position=position, lowered=True)
 
 
-def plan_of(run: Run, devices: Sequence[Any] | None = None, memory: int | None = None) -> Plan:
-    """Laid out on all devices of all hosts; or on others, of which JAX may use so many bytes of memory each."""
+def plan_of(run: Run, devices: Sequence[Any] | None = None, memory: int | None = None, node: int | None = None) -> Plan:
+    """Laid out on all devices of all hosts; or on others (train/plan.py)."""
     return plan.make(
         run.method,
         steps=run.steps,
@@ -135,6 +135,7 @@ def plan_of(run: Run, devices: Sequence[Any] | None = None, memory: int | None =
         shard_spec=run.shard,
         devices=devices,
         memory=memory,
+        node=node,
     )
 
 

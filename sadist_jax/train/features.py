@@ -6,6 +6,7 @@ GFLOP, 224 times less. An image takes 2 h w c bytes: 100 KB for 14 x 14 x 256, 2
 """
 
 import os
+import re
 import time
 import uuid
 from collections import deque
@@ -30,7 +31,6 @@ from sadist_jax.nn import table as leaves
 from sadist_jax.parallel import mesh as meshes
 from sadist_jax.parallel import shard as cuts
 from sadist_jax.parallel.mesh import MeshSpec
-from sadist_jax.parallel.shard import ShardSpec
 from sadist_jax.train import start, state
 from sadist_jax.train.run import Run
 from sadist_jax.train.stop import Stop
@@ -91,7 +91,7 @@ def write(
         raise BadInput(f"--shards {wanted.shards} leaves some without any of the {len(reader)} samples; name fewer")
     manifest = _agree(folder, wanted)
     with Stop() as stop:
-        compute = stop.before_each(_computer(kept, table, values, batch))
+        compute = stop.before_each(_computer(run, kept, table, values, batch))
         _write_share(folder, manifest, range(process, manifest.shards, processes), run, reader, compute, batch, say)
     return manifest
 
@@ -170,19 +170,21 @@ def _shape(kept: Kept) -> tuple[int, ...]:
 
 
 def _computer(
-    kept: Kept, table: leaves.Table, values: dict[str, np.ndarray], batch: int
+    run: Run, kept: Kept, table: leaves.Table, values: dict[str, np.ndarray], batch: int
 ) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
     """Function of a batch on this process's devices -> (batch, *shape of a record) bfloat16.
 
-    The teacher is cut over the devices where it would fill more than half of one (MeshSpec).
+    The teacher is cut over the devices where it would fill more than half of one (MeshSpec), and lies rounded where the
+    run has it so.
     """
-    teacher = leaves.abstract(table)
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(teacher))
-    mesh = meshes.make(MeshSpec(), jax.local_devices(), held=held)
+    names = tree.flatten(table)
+    rounded = [pattern for pattern in run.shard.rounded if any(re.fullmatch(pattern, name) for name in names)]
+    teacher = state.abstract_frozen(table, rounded)
+    mesh = meshes.make(MeshSpec(), jax.local_devices(), held=cuts.held(run.shard, teacher))
     if batch % mesh.size:
         raise BadInput(f"--batch {batch} does not fit {mesh.size} devices; make it a multiple of {mesh.size}")
-    shardings = cuts.shardings(ShardSpec(), mesh, teacher)
-    params = state.fill(table, values, jax.random.key(0), shardings)[kept.place]
+    shardings = cuts.shardings(run.shard, mesh, teacher)
+    params = state.fill_frozen(table, values, jax.random.key(0), teacher, shardings)[kept.place]
     rows = cuts.rows(mesh)
 
     @jax.jit

@@ -1,6 +1,7 @@
 """How long a step takes, by a roofline: the slowest of computing, memory and network, as if they ran side by side.
 
-    compute   operations of one device / (peak * efficiency)
+    compute   operations of one device / (peak * efficiency); what is done to weights and not to rows, as by Muon, every
+              device repeats
     memory    bytes of one device / bandwidth of its memory: operands and results of all products of matrices, and the
               state, read once and written once; everything else is fused into the products
     network   bytes inside nodes / fast links + bytes across nodes / network cards
@@ -40,7 +41,7 @@ class Term(NamedTuple):
 class Forecast:
     """What is to be expected of a run.
 
-    work: of all devices in a step.
+    work: of a step on the whole batch.
     flows: by kind of collective.
     unbounded: collectives in loops of which nothing says how often they turn; each was counted once.
     step: seconds; None where a term is not known.
@@ -63,16 +64,14 @@ class Forecast:
         return max(known) if len(known) == len(self.terms) else None
 
 
-def make(
-    kind: Kind, program: Program, whole: Work, share: Work, devices: int, *, efficiency: float = EFFICIENCY
-) -> Forecast:
-    """Of a compiled program on `devices` devices of a kind.
+def make(kind: Kind, program: Program, whole: Work, share: Work, *, efficiency: float = EFFICIENCY) -> Forecast:
+    """Of a compiled program on devices of a kind.
 
-    whole: work of all devices; share: of one, whose bytes count the weights whole.
+    whole: the step's work on the whole batch; share: on the rows of one device, with every weight whole.
     """
     found = flows(program.collectives, kind.node)
     terms = (
-        _compute(kind, whole, devices, efficiency),
+        _compute(kind, share, dict(program.mesh).get("tensor", 1), efficiency),
         _memory(kind, program.memory, share),
         _network(kind, found),
     )
@@ -103,12 +102,13 @@ def _share_across(one: Collective, node: int) -> float:
     return sum((nodes - 1) / (n - 1) for nodes in spans) / len(spans)
 
 
-def _compute(kind: Kind, whole: Work, devices: int, efficiency: float) -> Term:
-    seconds = (whole.narrow / kind.peak + whole.wide / kind.peak32) / devices / efficiency
-    amount = f"{whole.flops / devices / 1e12:,.3g} TFLOP a device"
+def _compute(kind: Kind, share: Work, tensor: int, efficiency: float) -> Term:
+    """Devices along tensor are taken to divide all of it."""
+    seconds = (share.narrow / kind.peak + share.wide / kind.peak32) / tensor / efficiency
+    amount = f"{share.flops / tensor / 1e12:,.3g} TFLOP a device"
     how = f"{amount} at {efficiency:.0%} (assumed) of {kind.peak / 1e12:g} TFLOP/s"
-    if whole.wide:
-        how += f", {whole.wide / whole.flops:.1%} of it in float32 at {kind.peak32 / 1e12:g}"
+    if share.wide:
+        how += f", {share.wide / share.flops:.1%} of it in float32 at {kind.peak32 / 1e12:g}"
     return Term("compute", seconds, how)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
@@ -13,7 +12,6 @@ from jax.sharding import Mesh, NamedSharding
 from sadist_jax import tree
 from sadist_jax.errors import BadInput
 from sadist_jax.methods.method import Method
-from sadist_jax.nn.table import Leaf, Table
 from sadist_jax.parallel import mesh as meshes
 from sadist_jax.parallel import shard
 from sadist_jax.parallel.mesh import MeshSpec
@@ -54,8 +52,7 @@ class Plan:
     def create_frozen(self, values: Mapping[str, np.ndarray]) -> Params:
         """What never moves."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.frozen)
-        frozen = states.fill(self.layout.frozen, values, states.init_key(self.seed), shardings)
-        return jax.tree.map(lambda value, leaf: value.astype(leaf.dtype), frozen, self.frozen)
+        return states.fill_frozen(self.layout.frozen, values, states.init_key(self.seed), self.frozen, shardings)
 
 
 def make(
@@ -70,10 +67,12 @@ def make(
     freeze: Iterable[str] = (),
     devices: Sequence[Any] | None = None,
     memory: int | None = None,
+    node: int | None = None,
 ) -> Plan:
     """Lay a run out on the devices.
 
-    devices, memory: other devices than this machine's, and the bytes that JAX may use of one.
+    devices, memory, node: other devices than this machine's, the bytes that JAX may use of one, and how many of them
+      have a fast network.
 
     Raises:
       BadInput: a pattern that matches nothing, a mesh that does not fit the devices, or a batch that they cannot share.
@@ -83,8 +82,9 @@ def make(
     names = tree.flatten(method.table()["params"])
     tx = optimisers.build(optim, steps, layout.params, names)
     rate = optimisers.rate(optim, steps)
-    state, frozen = states.abstract(layout, tx), _abstract(layout.frozen, shard_spec.rounded)
-    grid = meshes.make(mesh, devices, held=_bytes((state, frozen, state.params)), memory=memory)
+    state, frozen = states.abstract(layout, tx), states.abstract_frozen(layout.frozen, shard_spec.rounded)
+    held = shard.held(shard_spec, (state, frozen, state.params))  # and a gradient
+    grid = meshes.make(mesh, devices, held=held, memory=memory, node=node)
     _check_batch(global_batch, grid, optim.accumulate)
     state_shardings = shard.shardings(shard_spec, grid, state)
     frozen_shardings = shard.shardings(shard_spec, grid, frozen)
@@ -105,16 +105,6 @@ def make(
     return Plan(method, layout, tx, grid, seed, template, frozen, step)
 
 
-def _abstract(frozen: Table, rounded: Iterable[str]) -> Params:
-    """What never moves, as shapes; the `rounded` of it in bfloat16."""
-    low = tree.select(frozen, rounded)
-
-    def one(name: str, leaf: Leaf) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16 if name in low else jnp.float32)
-
-    return tree.map_named(one, frozen)
-
-
 def _check_batch(global_batch: int, grid: Mesh, accumulate: int) -> None:
     shares = grid.shape["data"] * grid.shape["fsdp"]
     if global_batch % (shares * accumulate):
@@ -122,11 +112,6 @@ def _check_batch(global_batch: int, grid: Mesh, accumulate: int) -> None:
             f"global_batch = {global_batch} does not fit {shares} device(s) x {accumulate} micro-batches"
             f"; make it a multiple of {shares * accumulate}"
         )
-
-
-def _bytes(abstract: Any) -> int:
-    """What one device holds without fsdp: the state, what is frozen, a gradient."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract))
 
 
 def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> Any:

@@ -70,10 +70,7 @@ def trace(run: Run, devices: Sequence[Any], kind: Kind) -> Laid:
       BadInput: what the run describes cannot be, or does not fit so many devices.
     """
     runs.check(run)
-    job = begin.plan_of(run, devices, int(kind.usable))
-    if run.mesh.fsdp is None and job.mesh.shape["fsdp"] > kind.node:  # these devices do not say where nodes end
-        fewer = [n for n in range(1, kind.node + 1) if len(devices) % (n * run.mesh.tensor) == 0]
-        return trace(dataclasses.replace(run, mesh=dataclasses.replace(run.mesh, fsdp=fewer[-1])), devices, kind)
+    job = begin.plan_of(run, devices, int(kind.usable), min(kind.node, len(devices)))
     with planned_for(kind.platform):
         return Laid(job, job.step.trace(job.template, job.frozen, batch(run, job.rows)))
 

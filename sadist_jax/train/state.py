@@ -101,6 +101,21 @@ def fill(table: Table, values: Mapping[str, np.ndarray], key: Key, shardings: An
     return tree.unflatten({**tree.flatten(made), **given})
 
 
+def abstract_frozen(table: Table, rounded: Iterable[str] = ()) -> Params:
+    """What never moves, as shapes: in bfloat16 where a pattern of `rounded` matches, else in float32."""
+    low = tree.select(table, rounded)
+
+    def one(name: str, leaf: leaves.Leaf) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16 if name in low else jnp.float32)
+
+    return tree.map_named(one, table)
+
+
+def fill_frozen(table: Table, values: Mapping[str, np.ndarray], key: Key, abstract: Params, shardings: Any) -> Params:
+    """`fill` in the types of `abstract_frozen`."""
+    return jax.tree.map(lambda value, leaf: value.astype(leaf.dtype), fill(table, values, key, shardings), abstract)
+
+
 def create(
     layout: Layout, tx: optax.GradientTransformation, values: Mapping[str, np.ndarray], seed: int, shardings: State
 ) -> State:

@@ -52,9 +52,10 @@ def build(
         asked, batch = batch.get(STOP), {name: rows for name, rows in batch.items() if name != STOP}
 
         def loss(params: Params, rows: Batch) -> tuple[Terms, Aux]:
-            whole, own = layout.rejoin(*_computed((params, frozen), (shardings.params, frozen_shardings)))
+            held = (params, frozen, state.extra), (shardings.params, frozen_shardings, shardings.extra)
+            moving, still, extra = _computed(*held)
             with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # where layers gather their weights
-                return method.loss(whole, own, state.extra, rows, key, state.step)
+                return method.loss(*layout.rejoin(moving, still), extra, rows, key, state.step)
 
         grads, metrics, moved = _gradient(loss, state.params, batch, accumulate, shardings.params)
         grad_norm = tree.norm(grads)

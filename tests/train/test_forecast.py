@@ -42,15 +42,15 @@ def seconds(expected) -> dict[str, float | None]:
 def test_the_slowest_wall_is_the_step():
     """A device of 8 has 40e12 operations at 100e12/s and 10e12 at 50e12/s, at half the peak: 1.2 s."""
     found = program(message("all-reduce", TWO_NODES, 8 * GB))
-    whole, share = Work(narrow=320 * 10**12, wide=80 * 10**12), Work(nbytes=91 * GB)
-    expected = forecast.make(KIND, found, whole, share, 8, efficiency=0.5)
+    whole, share = Work(narrow=320 * 10**12, wide=80 * 10**12), Work(40 * 10**12, 10 * 10**12, 91 * GB)
+    expected = forecast.make(KIND, found, whole, share, efficiency=0.5)
     # memory: 91 GB of products, 2 x 4 GB of state, 1 GB of results
     # network: 14 GB received, of which 8 GB through four cards: each node must have the other's sum, and give its own
     assert seconds(expected) == pytest.approx({"compute": 1.2, "memory": 0.1, "network": 0.12 + 0.2})
     assert expected.step == pytest.approx(1.2)
     assert expected.memory.total == 8 * GB
     assert expected.fits
-    assert not forecast.make(KIND, program(memory=(4 * GB, 5 * GB, 2 * GB)), whole, share, 8).fits
+    assert not forecast.make(KIND, program(memory=(4 * GB, 5 * GB, 2 * GB)), whole, share).fits
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_neighbours_that_send_in_a_ring():
 def test_what_is_not_known_stays_unknown():
     kind = Kind("v", "tpu", 1e12, 1e12, GB, GB, GB, 4, GB, None)
     found = program(message("all-reduce", TWO_NODES, 8, bounded=False))
-    expected = forecast.make(kind, found, Work(), Work(), 8)
+    expected = forecast.make(kind, found, Work(), Work())
     assert seconds(expected)["network"] is None
     assert expected.step is None
     assert expected.unbounded == 1
-    assert forecast.make(dataclasses.replace(kind, node=8), found, Work(), Work(), 8).step is not None
+    assert forecast.make(dataclasses.replace(kind, node=8), found, Work(), Work()).step is not None

@@ -118,13 +118,15 @@ def test_a_leaf_cut_along_tensor_is_computed_with_in_parts(whole):
     assert job.template.params["student"]["blocks"]["1"]["kernel"].sharding.spec == P(None, "tensor")
 
 
-def test_frozen_leaves_may_lie_rounded():
-    job = make(devices=ONE, rounded=(r"teacher\..*kernel",))
+@pytest.mark.parametrize("layout", [{"devices": ONE}, {"mesh": MeshSpec(data=2, fsdp=4)}], ids=["one", "2 x 4"])
+def test_frozen_leaves_may_lie_rounded(layout):
+    job = make(rounded=(r"teacher\..*kernel",), **layout)
     exact, frozen = (tree.flatten(one.create_frozen({})) for one in (make(devices=ONE), job))
     for name, leaf in frozen.items():
         expected = jnp.bfloat16 if name.endswith("kernel") else jnp.float32
         assert leaf.dtype == tree.flatten(job.frozen)[name].dtype == expected, name
         np.testing.assert_array_equal(leaf, exact[name].astype(expected))
+        assert leaf.sharding == tree.flatten(job.frozen)[name].sharding, name
     assert run(job, 1)[1]["skipped"] == (0, 1)
 
 

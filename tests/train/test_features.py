@@ -28,6 +28,7 @@ from sadist_jax.models.vit_det import VitDet
 from sadist_jax.nn import table
 from sadist_jax.ops.pixels import normalize
 from sadist_jax.parallel import mesh, shard
+from sadist_jax.parallel.shard import ShardSpec
 from sadist_jax.train import features, loop
 from sadist_jax.train.log import METRICS, LogSpec
 from sadist_jax.train.optim import Optim
@@ -97,16 +98,11 @@ def test_the_cache_holds_the_features_of_whole_images(run, tmp_path):
 
 def test_a_teacher_that_fills_a_device_is_cut_and_sees_the_same(run, tmp_path, monkeypatch):
     """Eight devices, of which one could not hold it."""
+    run = dataclasses.replace(run, shard=ShardSpec(min_size=16))
     features.write(run, tmp_path / "repeated")
-    made = []
-
-    def shardings(spec, mesh, leaves):
-        made.append(cut(dataclasses.replace(spec, min_size=16), mesh, leaves))
-        return made[-1]
-
-    cut = shard.shardings
+    made, cut = [], shard.shardings
     monkeypatch.setattr(mesh, "_memory", lambda: 1)
-    monkeypatch.setattr(shard, "shardings", shardings)
+    monkeypatch.setattr(shard, "shardings", lambda *arguments: made.append(cut(*arguments)) or made[-1])
     assert features.write(run, tmp_path / "parts") == read_manifest(tmp_path / "repeated")
     assert sum("fsdp" in leaf.spec for leaf in jax.tree.leaves(made[0])) > 10
     found, expected = (cached_source(run, tmp_path / name).open() for name in ("parts", "repeated"))

@@ -38,6 +38,16 @@ def yaml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def out_of(job: Sequence[str]) -> str | None:
+    """The folder that the words of a job name with --out, the last one where there are several."""
+    found = None
+    for at, word in enumerate(job):
+        option, given, value = word.partition("=")
+        if option == "--out":
+            found = value if given else next(iter(job[at + 1 : at + 2]), None)
+    return found
+
+
 def show(text: str, command: Sequence[str]) -> int:
     """Print what `hand_over` would hand over; the hint goes to standard error: `> FILE` has the text alone."""
     print(text, end="")

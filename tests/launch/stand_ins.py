@@ -30,7 +30,7 @@ def pids(tmp_path: Path) -> list[int]:
 
 
 def start(tmp_path: Path, plan: str, ignored: int = signal.SIGINT, **how: Any) -> subprocess.Popen:
-    """The launcher in a process of its own, as a shell starts it before `&`: with SIGINT ignored (or another signal)."""
+    """The launcher in a process of its own, as a shell starts it before `&`: with SIGINT ignored, or another."""
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
     command = [sys.executable, "-m", "sadist_jax", "launch", *words(tmp_path, plan)]
     before = signal.signal(ignored, signal.SIG_IGN)  # a child inherits this

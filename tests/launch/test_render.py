@@ -12,7 +12,7 @@ import pytest
 from sadist_jax import cli
 from sadist_jax.cli import launch
 from sadist_jax.errors import BadInput
-from tests.launch.rendered import CASES, GOLDEN, GPU, JOB, JOBSET, ODD, ROOT, SLURM, TPU, TPU_VM, NO_REQUIREMENT, printed
+from tests.launch.rendered import CASES, GOLDEN, GPU, JOB, JOBSET, ODD, ROOT, SLURM, TPU, TPU_VM, TPU_VM_BARE, printed
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -69,10 +69,10 @@ REFUSED = [
     (["slurm", "--", "predict", "x"], "one of train, features, label, doctor"),
     (["pbs", *JOB], "knows no pbs"),
     (
-        [*NO_REQUIREMENT, *JOB],
+        [*TPU_VM_BARE, *JOB],
         "--requirement '' has no address, and no package index has sadist_jax; say where the hosts get it",
     ),
-    ([*NO_REQUIREMENT, "--requirement", "sadist_jax[tpu]==0.1.0", *JOB], "'sadist_jax[tpu]==0.1.0' has no address"),
+    ([*TPU_VM_BARE, "--requirement", "sadist_jax[tpu]==0.1.0", *JOB], "'sadist_jax[tpu]==0.1.0' has no address"),
     ([*TPU_VM, "--version", "v", *JOB], "go together"),
     ([*TPU_VM, "--spot", *JOB], "--spot is of a VM that is made anew"),
     ([*JOBSET, *TPU, *JOB], "either --claim or --bucket"),

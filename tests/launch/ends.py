@@ -2,8 +2,8 @@
 
 ends.py FOLDER PLAN ...: PLAN is "CODES;CODES;...", one for each start, CODES one for each process: a number is an
 exit code, "kill" dies by SIGKILL, "abort" by SIGABRT, "wait" ends with 75 on SIGTERM, "deaf" never ends by itself,
-"unready" neither, nor does it listen for signals yet; "save" takes half a second for it after SIGTERM, as a
-run does (train/stop.py), and notes it in saved-PROCESS.
+"unready" neither, nor does it listen for signals yet; "save" takes a while for it after SIGTERM, as a run does
+(train/stop.py), and notes it in saved-PROCESS; "fail" ends with 1 then, a little earlier.
 """
 
 import os
@@ -19,20 +19,26 @@ def main(folder: str, plan: str, *_: str) -> None:
     logs = [Path(folder, f"starts-{i}") for i in range(processes)]
     start = lines(logs[process])
     what = plan.split(";")[start].split(",")[process]
-    if what in ("wait", "deaf"):
-        signal.signal(signal.SIGTERM, (lambda *_: sys.exit(75)) if what == "wait" else signal.SIG_IGN)
+    handlers = {"wait": lambda *_: sys.exit(75), "deaf": signal.SIG_IGN, "fail": fail}
+    if what in handlers:
+        signal.signal(signal.SIGTERM, handlers[what])
     Path(folder, f"pid-{process}").write_text(str(os.getpid()))
     if what == "save":
         save(Path(folder, f"saved-{process}"), lambda: note(logs[process], processes))
     note(logs[process], processes)
     print(f"process {process} does {what}", flush=True)
-    if what in ("wait", "deaf", "unready"):
+    if what in ("wait", "deaf", "unready", "fail"):
         time.sleep(60)
     while not all(lines(log) > start for log in logs):  # nobody is ended before the others have begun
         time.sleep(0.01)
     if what in ("kill", "abort"):
         os.kill(os.getpid(), signal.SIGKILL if what == "kill" else signal.SIGABRT)
     sys.exit(int(what))
+
+
+def fail(*_: object) -> None:
+    time.sleep(1.5)
+    sys.exit(1)
 
 
 def save(file: Path, listening: Callable[[], None]) -> None:
@@ -43,7 +49,7 @@ def save(file: Path, listening: Callable[[], None]) -> None:
         listening()
         while not stop.asked and time.monotonic() < end:
             time.sleep(0.01)
-        time.sleep(0.5)
+        time.sleep(1.5)
         file.touch()
         sys.exit(75)
 

@@ -64,6 +64,15 @@ def test_who_was_ended_before_it_saved_is_not_said_to_have_saved(tmp_path):
     assert process.returncode == 3
 
 
+def test_who_saves_is_not_disturbed_where_another_fails(tmp_path):
+    """A second SIGTERM, for the failure, would end it."""
+    process = start(tmp_path, "fail,save;0,0", "--grace", "20")
+    wait_for(tmp_path, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert (process.returncode, saved(tmp_path)) == (1, [False, True]), output
+
+
 def test_a_terminal_that_closes_asks_to_stop(tmp_path):
     """As a lost ssh: SIGHUP, and nothing more can be printed."""
     master, terminal = os.openpty()

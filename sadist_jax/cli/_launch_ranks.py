@@ -100,8 +100,8 @@ def show(text: str) -> None:
 def _start(rank: Rank, log: Path) -> subprocess.Popen:
     """In a group of its own: a terminal's Ctrl-C reaches it through this process alone, once."""
     with log.open("ab") as output, warnings.catch_warnings():
-        # from 3.12 on, Python warns of a fork where there are threads, be they NumPy's; the child asks the kernel only
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # Python, from 3.12 on, and JAX warn of a fork where there are threads; the child only calls the kernel
+        warnings.simplefilter("ignore")
         try:
             return subprocess.Popen(
                 rank.command,

@@ -100,7 +100,7 @@ def show(text: str) -> None:
 def _start(rank: Rank, log: Path) -> subprocess.Popen:
     """In a group of its own: a terminal's Ctrl-C reaches it through this process alone, once."""
     with log.open("ab") as output, warnings.catch_warnings():
-        # Python, from 3.12 on, and JAX warn of a fork where there are threads; the child only calls the kernel
+        # JAX, where it has been started in this process, warns of a fork; the child only asks the kernel
         warnings.simplefilter("ignore")
         try:
             return subprocess.Popen(

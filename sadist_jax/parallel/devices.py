@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Any
 
 import jax
 
@@ -11,7 +12,7 @@ from sadist_jax.parallel import hosts
 _AWAITED = re.compile(r"DEADLINE_EXCEEDED|UNAVAILABLE|coordination service", re.IGNORECASE)  # of another process
 
 
-def every() -> list[jax.Device]:
+def every() -> list[Any]:
     """Those of all processes. Collective the first time.
 
     Raises:
@@ -31,7 +32,7 @@ def every() -> list[jax.Device]:
         ) from None
 
 
-def own() -> list[jax.Device]:
+def own() -> list[Any]:
     """Those of this process; collective and raising as `every` is."""
     every()
     return jax.local_devices()

@@ -222,3 +222,4 @@ def _check(options: Options) -> None:
             raise BadInput(f"--{name.replace('_', '-')} must be 1 or more")
     if options.devices_per_process is not None and options.gpus_per_process is not None:
         raise BadInput("--devices-per-process simulates devices of the CPU, so --gpus-per-process is not for it")
+    _prefix(options, 0)  # before anything is made

@@ -16,7 +16,7 @@ import numpy as np
 
 from sadist_jax.data.sample import Reader, Unreadable
 from sadist_jax.errors import BadInput
-from sadist_jax.parallel import agreement, hosts
+from sadist_jax.parallel import agreement, devices, hosts
 from sadist_jax.train import begin
 from sadist_jax.train import run as runs
 from sadist_jax.train.run import Run
@@ -71,9 +71,9 @@ def of_run(run: Run) -> list[Finding]:
 
 
 def _devices() -> Verdict:
-    devices = jax.local_devices()
-    found = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
-    idle = [extra for file, extra in ACCELERATORS.items() if devices[0].platform == "cpu" and Path(file).exists()]
+    local = devices.own()
+    found = f"{len(local)} x {local[0].device_kind} ({local[0].platform})"
+    idle = [extra for file, extra in ACCELERATORS.items() if local[0].platform == "cpu" and Path(file).exists()]
     if idle and "cpu" not in os.environ.get("JAX_PLATFORMS", ""):
         return "warning", f"{found}, but this host has an accelerator; install jax[{idle[0]}] to use it"
     return "ok", found

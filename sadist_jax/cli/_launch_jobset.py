@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sadist_jax.cli._launch_template import fill, hand_over, show, yaml
+from sadist_jax.cli._launch_template import fill, out_of, refuse_own_config, show_or_hand_over, yaml
 from sadist_jax.errors import BadInput
 
 COMMAND = ("kubectl", "create", "-f", "-")
 MOUNTED = "/work/runs"  # in the pods; /work is where they start
+NODE_POOL = "cloud.google.com/gke-nodepool"  # label of GKE's nodes; a TPU slice is one pool
 PORT = 8476
 USER = 1000  # of launch/Dockerfile
 
@@ -57,18 +58,17 @@ class Options:
 
 def launch(options: Options, job: Sequence[str]) -> int:
     """Print the JobSet, or create it; returns the exit code."""
-    text = render(options, job)
-    if options.dry_run or not options.submit:
-        return show(text, COMMAND)
-    return hand_over(text, COMMAND)
+    return show_or_hand_over(render(options, job), COMMAND, options)
 
 
 def render(options: Options, job: Sequence[str]) -> str:
     """The JobSet of these options."""
     _check(options)
     _check_out(job)
+    refuse_own_config(job, "/work", "runs")
     values: dict[str, Any] = {
         "name": options.name,
+        "jobset_annotations": {},
         "labels": {} if options.queue is None else {"kueue.x-k8s.io/queue-name": options.queue},
         "annotations": {} if options.bucket is None else {"gke-gcsfuse/volumes": "true"},
         "image": options.image,
@@ -81,6 +81,10 @@ def render(options: Options, job: Sequence[str]) -> str:
     }
     if options.tpu is not None:
         chips, hosts = options.chips_per_host, _hosts(options)
+        if hosts > 1:
+            # pods of one slice only: the selector fits every slice of this kind. Of slices with one host it would keep
+            # a whole node pool for one pod
+            values["jobset_annotations"] = {"alpha.jobset.sigs.k8s.io/exclusive-topology": NODE_POOL}
         values |= {"hosts": hosts, "accelerator": options.tpu, "topology": options.topology, "chips": chips}
     else:
         selector = {} if options.gpu is None else {"cloud.google.com/gke-accelerator": options.gpu}
@@ -129,10 +133,6 @@ def _check(options: Options) -> None:
 
 def _check_out(job: Sequence[str]) -> None:
     """A pod's own disk is gone with it, so what is written must go to the volume."""
-    for at, word in enumerate(job):
-        option, _, value = word.partition("=")
-        if option != "--out":
-            continue
-        out = value or (job[at + 1] if at + 1 < len(job) else "")
-        if "://" in out or ".." in out or not (out.startswith("runs/") or out.startswith(f"{MOUNTED}/")):
-            raise BadInput(f"--out {out} would be lost with the pod; the volume is mounted as runs: --out runs/NAME")
+    out = out_of(job)
+    if out is not None and ("://" in out or ".." in out or not out.startswith(("runs/", f"{MOUNTED}/"))):
+        raise BadInput(f"--out {out} would be lost with the pod; the volume is mounted as runs: --out runs/NAME")

@@ -1,6 +1,7 @@
 """`sadist launch local`: the processes of a run on this machine, all started again when one of them is lost."""
 
 import dataclasses
+import math
 import os
 import shlex
 import signal
@@ -10,13 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sadist_jax.cli._launch_ranks import INTERRUPTED, Rank, Ranks, exit_code
-from sadist_jax.cli._launch_template import shell
-from sadist_jax.cli._terminal import say
+from sadist_jax.cli._launch_ranks import INTERRUPTED, Rank, Ranks, exit_code, show
+from sadist_jax.cli._launch_template import out_of, shell
 from sadist_jax.errors import BadInput, Preempted
 
 PROGRESS = 3600.0  # seconds; after so long, earlier restarts count no more
 _POLL = 0.1
+_SAME = 1.0  # seconds, as in train/stop.py
 _LONGEST_PAUSE = 60.0
 _FINAL = (0, BadInput.exit_code, INTERRUPTED)  # exit codes after which nothing starts again
 
@@ -26,7 +27,8 @@ class Options:
     """Several processes on this machine, as one run.
 
     The output of process i is in LOGS/rank-i.log, that of process 0 is shown as well. SIGTERM and Ctrl-C go on to all
-    of them, a second one ends them at once. When one is lost, the others are ended and all start again.
+    of them, a second one ends them at once; a terminal that closes is a SIGTERM, unless nohup keeps it off. When one
+    is lost, the others are ended and all start again.
     """
 
     processes: int
@@ -59,9 +61,10 @@ def launch(options: Options, job: Sequence[str]) -> int:
     logs = options.logs or default_logs(job)
     try:
         logs.mkdir(parents=True, exist_ok=True)
+        (logs / "rank-0.log").touch()  # a folder that is there need not be one to write in
     except OSError as error:
         raise BadInput(f"--logs {logs} cannot be written ({error.strerror}); choose another folder") from None
-    say(f"{options.processes} processes, their output in {logs}")
+    show(f"{options.processes} processes, their output in {logs}\n")
     return supervise(lambda: Ranks(ranks(options, job, _free_port()), logs), options.max_restarts, options.grace)
 
 
@@ -70,6 +73,7 @@ def ranks(options: Options, job: Sequence[str], port: int) -> list[Rank]:
     shared = {
         "SADIST_COORDINATOR": f"{options.host}:{port}",
         "SADIST_PROCESSES": str(options.processes),
+        "SADIST_HOSTS": "",  # auto would have JAX look for other hosts than these
         "SLURM_NTASKS": "1",  # of a batch job that this may be in: these processes are not its tasks
         "SLURM_STEP_NUM_TASKS": "1",
         "PYTHONUNBUFFERED": "1",
@@ -92,36 +96,50 @@ def ranks(options: Options, job: Sequence[str], port: int) -> list[Rank]:
         own = {"SADIST_PROCESS": str(process)}
         if each:
             own["CUDA_VISIBLE_DEVICES"] = ",".join(visible[process * each : (process + 1) * each])
-        prefix = shlex.split(options.prefix.replace("{process}", str(process)))
-        found.append(Rank([*prefix, sys.executable, "-m", "sadist_jax", *job], {**shared, **own}))
+        found.append(Rank([*_prefix(options, process), sys.executable, "-m", "sadist_jax", *job], {**shared, **own}))
     return found
+
+
+def _prefix(options: Options, process: int) -> list[str]:
+    try:
+        return shlex.split(options.prefix.replace("{process}", str(process)))
+    except ValueError as error:
+        raise BadInput(
+            f"--prefix {options.prefix} is no command ({error}); close its quotes, and put all of it in others"
+        ) from None
 
 
 def default_logs(job: Sequence[str]) -> Path:
     """`logs` in the folder that the job writes to."""
-    for at, word in enumerate(job):
-        if word.startswith("--out="):
-            return Path(word.removeprefix("--out="), "logs")
-        if word == "--out" and at + 1 < len(job):
-            return Path(job[at + 1], "logs")
+    if (out := out_of(job)) is not None:
+        return Path(out, "logs")
     name = Path(job[1]).stem if len(job) > 1 else job[0]
     return Path("runs", name.partition(":")[0], "logs")
 
 
 class Asked:
-    """SIGTERM and SIGINT to this process, counted from construction to `close`.
+    """SIGTERM and SIGINT to this process, counted from construction to `close`; SIGHUP counts as SIGTERM.
+
+    Within a second another one is the same, come by another way: a terminal that closes sends SIGHUP up to three times.
 
     Handlers of its own, not those of Python: a shell starts what stands before `&` with SIGINT ignored, and a child
     inherits what is ignored, but not what is handled.
     """
 
     def __init__(self):
-        self.count, self.first = 0, 0
-        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
+        self.count, self.first, self._last = 0, 0, -math.inf
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it, to outlive the terminal
+            numbers.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._take) for number in numbers}
 
     def _take(self, number: int, _frame: object) -> None:
+        now = time.monotonic()
+        if now - self._last < _SAME:
+            return
+        self._last = now
         self.count += 1
-        self.first = self.first or number
+        self.first = self.first or (signal.SIGTERM if number == signal.SIGHUP else number)
 
     def close(self) -> None:
         for number, handler in self._before.items():
@@ -148,9 +166,9 @@ def supervise(start: Callable[[], Ranks], max_restarts: int, grace: float) -> in
                 pause = min(2.0 ** (restarts - 1), _LONGEST_PAUSE)
                 why = f"exit code {code}, restart {restarts} of {max_restarts}"
             else:
-                say(f"ended with exit code {code} after {restarts} restarts")
+                show(f"ended with exit code {code} after {restarts} restarts\n")
                 return code
-            say(f"{why}: all processes start again in {pause:g} s")
+            show(f"{why}: all processes start again in {pause:g} s\n")
             if _pause(pause, asked):
                 return INTERRUPTED if asked.first == signal.SIGINT else Preempted.exit_code
     finally:
@@ -168,13 +186,14 @@ def _one_start(ranks: Ranks, asked: Asked, grace: float) -> int:
             failed = ranks.failed()
             if failed is not None and deadline is None:
                 deadline = time.monotonic() + grace
-                ranks.signal(signal.SIGTERM)
+                if not passed_on:  # a second one would end those that save
+                    ranks.signal(signal.SIGTERM)
             if deadline is not None and time.monotonic() > deadline:
                 ranks.kill()
             time.sleep(_POLL)
         failed = ranks.failed()
         if failed is not None:
-            print(ranks.last_words(failed), flush=True)
+            show(f"{ranks.last_words(failed)}\n")
         return exit_code(ranks.ended)
     finally:
         ranks.close()
@@ -203,3 +222,4 @@ def _check(options: Options) -> None:
             raise BadInput(f"--{name.replace('_', '-')} must be 1 or more")
     if options.devices_per_process is not None and options.gpus_per_process is not None:
         raise BadInput("--devices-per-process simulates devices of the CPU, so --gpus-per-process is not for it")
+    _prefix(options, 0)  # before anything is made

@@ -1,18 +1,22 @@
 """The processes of one start of a run on this machine: their output, their signals, how each of them ended."""
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from sadist_jax.data.names import printable
 from sadist_jax.errors import BadInput, ClusterProblem, Preempted
 
 INTERRUPTED = 130
 STOPPED = (0, Preempted.exit_code)  # a rank that ends so has not failed
 _TAIL = 20  # lines shown of a failed rank
+_PR_SET_PDEATHSIG = 1  # of Linux, <sys/prctl.h>
 
 
 class Rank(NamedTuple):
@@ -45,8 +49,7 @@ class Ranks:
         for i, process in enumerate(self._processes):
             if i not in self.ended and (code := process.poll()) is not None:
                 self.ended[i] = code
-        sys.stdout.write(self._shown.read())
-        sys.stdout.flush()
+        show(self._shown.read())
         return len(self.ended) < len(self._processes)
 
     def signal(self, number: int) -> None:
@@ -83,9 +86,22 @@ class Ranks:
         self._shown.close()
 
 
+def show(text: str) -> None:
+    """Print it, for as long as somebody looks: a terminal or pipe that has closed is no reason to end a run."""
+    try:
+        sys.stdout.write(printable(text))
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # for what is still in the buffer, and all that comes
+        os.close(nowhere)
+
+
 def _start(rank: Rank, log: Path) -> subprocess.Popen:
     """In a group of its own: a terminal's Ctrl-C reaches it through this process alone, once."""
-    with log.open("ab") as output:
+    with log.open("ab") as output, warnings.catch_warnings():
+        # JAX, where it has been started in this process, warns of a fork; the child only asks the kernel
+        warnings.simplefilter("ignore")
         try:
             return subprocess.Popen(
                 rank.command,
@@ -94,9 +110,27 @@ def _start(rank: Rank, log: Path) -> subprocess.Popen:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_dies_with(os.getpid()),
             )
         except OSError as error:
             raise BadInput(f"{rank.command[0]} cannot be run ({error.strerror}); correct --prefix") from None
+
+
+def _dies_with(parent: int) -> Callable[[], None] | None:
+    """What has a child get SIGTERM when this process has gone, were it by SIGKILL; Linux alone can.
+
+    More exactly, when the thread has that started it: that is the main thread, which takes the signals too.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def arrange() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != parent:  # it went before
+            os._exit(128 + signal.SIGTERM)
+
+    return arrange
 
 
 def exit_code(ended: Mapping[int, int]) -> int:
@@ -113,9 +147,7 @@ def exit_code(ended: Mapping[int, int]) -> int:
 
 
 def _read(code: int) -> int:
-    """A rank's exit code; below 0: it died by that signal. SIGTERM does so only before there is work to save."""
-    if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
-        return Preempted.exit_code
+    """A rank's exit code; below 0: it died by that signal. Who dies by SIGTERM has not saved, or it would say so."""
     if code in (INTERRUPTED, -signal.SIGINT):
         return INTERRUPTED
     return ClusterProblem.exit_code if code < 0 or code > 128 else code

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from sadist_jax.cli._launch_template import fill, hand_over, shell, show
+from sadist_jax.cli._launch_template import fill, shell, show_or_hand_over
 from sadist_jax.errors import BadInput
 
 
@@ -44,10 +44,7 @@ class Options:
 
 def launch(options: Options, job: Sequence[str]) -> int:
     """Print the batch script, or submit it; returns the exit code."""
-    text = render(options, job)
-    if options.dry_run or not options.submit:
-        return show(text, ["sbatch"])
-    return hand_over(text, ["sbatch"])
+    return show_or_hand_over(render(options, job), ["sbatch"], options)
 
 
 def render(options: Options, job: Sequence[str]) -> str:

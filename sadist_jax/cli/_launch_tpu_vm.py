@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from sadist_jax.cli._launch_template import fill, hand_over, shell, show
+from sadist_jax.cli._launch_template import fill, in_place, refuse_own_config, shell, show_or_hand_over
 from sadist_jax.errors import BadInput
 
 
@@ -19,8 +19,9 @@ class Options:
     """where it is"""
     project: str | None = None
     """of gcloud; its own default if none is named"""
-    requirement: str = "sadist_jax[tpu]"
-    """what pip installs on each host, once: a wheel, a repository, a version"""
+    requirement: str = ""
+    """what each host installs, once, into a Python 3.11: 'sadist_jax[tpu] @ git+https://HOST/OWNER/sadist_jax', or a
+    wheel in a bucket, 'sadist_jax[tpu] @ https://storage.googleapis.com/BUCKET/sadist_jax-0.1.0-py3-none-any.whl'"""
     setup: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """a line of shell on each host before the run, repeated; such as the mount of the folder that all hosts share, on
     ~/sadist/runs"""
@@ -40,22 +41,13 @@ class Options:
 
 def launch(options: Options, job: Sequence[str]) -> int:
     """Print the script, or run it; returns the exit code."""
-    text = render(options, job)
-    if options.dry_run or not options.submit:
-        return show(text, ["bash", "-s"])
-    return hand_over("", ["bash", "-c", text])  # gcloud's ssh would read a script on standard input
+    return show_or_hand_over(render(options, job), ["bash", "-c"], options, in_place)
 
 
 def render(options: Options, job: Sequence[str]) -> str:
     """launch/tpu_vm.sh of these options."""
-    if options.max_restarts < 0:
-        raise BadInput("--max-restarts must be 0 or more")
-    if (options.accelerator_type is None) != (options.version is None):
-        raise BadInput("--accelerator-type and --version go together: what a VM that was taken away is made of anew")
-    if options.spot and options.accelerator_type is None:
-        raise BadInput(
-            "--spot is of a VM that is made anew; name its --accelerator-type and --version, or leave it out"
-        )
+    _check(options)
+    refuse_own_config(job, "~/sadist", "runs")
     create = [f"--accelerator-type={options.accelerator_type}", f"--version={options.version}"]
     return fill(
         "tpu_vm.sh",
@@ -70,3 +62,20 @@ def render(options: Options, job: Sequence[str]) -> str:
             "max_restarts": str(options.max_restarts),
         },
     )
+
+
+def _check(options: Options) -> None:
+    if options.max_restarts < 0:
+        raise BadInput("--max-restarts must be 0 or more")
+    if "/" not in options.requirement:  # whoever takes the name on an index could have every host run their code
+        raise BadInput(
+            f"--requirement {options.requirement!r} has no address, and no package index has sadist_jax; say where the "
+            "hosts get it: 'sadist_jax[tpu] @ git+https://HOST/OWNER/sadist_jax', or after the @ that of a wheel in a "
+            "bucket"
+        )
+    if (options.accelerator_type is None) != (options.version is None):
+        raise BadInput("--accelerator-type and --version go together: what a VM that was taken away is made of anew")
+    if options.spot and options.accelerator_type is None:
+        raise BadInput(
+            "--spot is of a VM that is made anew; name its --accelerator-type and --version, or leave it out"
+        )

@@ -2,10 +2,10 @@
 
     sadist doctor                       devices, versions, compilation cache; several hosts: network, same code, clocks
     sadist doctor CONFIG [options]      also the run's directory, free space and data; options as of `sadist train`
-    srun sadist doctor CONFIG           on every host, started as the job will be; process 0 reports for all
+    sadist launch ... -- doctor CONFIG  on every host, started as the job will be; process 0 reports for all
 
 Nothing is trained and nothing stays on disk. Exit codes: 0 all is well (there may be warnings), 2 something is wrong
-with the config, its directory or data, 3 something between the hosts.
+with the devices, the config, its directory or data, 3 something between the hosts.
 """
 
 import json
@@ -32,12 +32,14 @@ def main(argv: Sequence[str]) -> int:
     from sadist_jax.cli import _doctor_together as together
     from sadist_jax.parallel import agreement, hosts, preflight
 
-    begun = time.perf_counter()
+    begun, check = time.perf_counter(), "coordinator"
     try:
         hosts.start(hosts.HostSpec() if run is None else run.hosts)
+        check = "devices"  # without which nothing else can be looked at
         agreement.check_devices()
-    except ClusterProblem as problem:
-        say(report.row("failed", "coordinator", str(problem)))
+    except (BadInput, ClusterProblem) as problem:
+        say(report.row("failed", check, str(problem)))
+        hosts.leave(problem.exit_code)
         return problem.exit_code
     found = []
     if hosts.count() > 1:

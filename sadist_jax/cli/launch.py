@@ -1,17 +1,20 @@
 """Start a run as several processes: on this machine, a Slurm cluster, TPU hosts or Kubernetes.
 
-    sadist launch local --processes 2 -- train configs/x.py        on this machine; started again when one is lost
-    sadist launch slurm --nodes 4 --gpus-per-node 8 -- train configs/x.py           prints the batch script
-    sadist launch slurm --nodes 4 --gpus-per-node 8 --submit -- train configs/x.py  gives it to sbatch
-    sadist launch tpu-vm --name my-tpu --zone us-central2-b -- train configs/x.py   on all hosts of a TPU VM
-    sadist launch jobset --name my-run ... -- train configs/x.py   on a TPU slice or GPU nodes of Kubernetes (JobSet)
+    sadist launch local --processes 2 -- train sami_ti        on this machine; started again when one is lost
+    sadist launch slurm --nodes 4 --gpus-per-node 8 -- train sami_ti           prints the batch script
+    sadist launch slurm --nodes 4 --gpus-per-node 8 --submit -- train sami_ti  gives it to sbatch
+    sadist launch slurm --nodes 4 --gpus-per-node 8 --submit -- doctor sami_ti  looks whether all hosts can do the run
+    sadist launch tpu-vm --name my-tpu --zone us-central2-b --requirement ... -- train sami_ti  on all hosts of a TPU VM
+    sadist launch jobset --name my-run ... -- train sami_ti   on a TPU slice or GPU nodes of Kubernetes (JobSet)
 
-What stands after `--` is a job of sadist that processes can divide: train, features or label. `sadist launch WHERE
---help` shows the options; launch/README.md says which is for whom. Only `local` and --submit start anything. Bad input
-(exit code 2) is never run again, a run that was asked to stop (75) goes on where the cluster lets it, and after a lost
-process (3, 134) or a hang (70) all start again.
+What stands after `--` is a job of sadist that processes can divide: train, features or label; or doctor, which is
+started as they are, once. `sadist launch WHERE --help` shows the options; launch/README.md says which is for whom, and
+where config, data and weights must lie. Only `local` and --submit start anything. Bad input (exit code 2) is never run
+again, a run that was asked to stop (75) goes on where the cluster lets it, and after a lost process (3, 134) or a hang
+(70) all start again.
 """
 
+import dataclasses
 import importlib
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 from sadist_jax.errors import BadInput
 
 WHERE = ("local", "slurm", "tpu-vm", "jobset")
-JOBS = ("train", "features", "label")
+JOBS = ("train", "features", "label", "doctor")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,7 +35,10 @@ def main(argv: Sequence[str]) -> int:
         raise BadInput(f"sadist launch knows no {where}; it is one of {', '.join(WHERE)}")
     words, job = split(argv[1:])
     module = importlib.import_module(f"sadist_jax.cli._launch_{where.replace('-', '_')}")
-    return module.launch(_parse(module.Options, where, words), job)
+    options = _parse(module.Options, where, words)
+    if job[0] == "doctor":  # what it finds between the hosts (3) is its answer, and no reason to ask again
+        options = dataclasses.replace(options, max_restarts=0)
+    return module.launch(options, job)
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -19,7 +19,7 @@ import jax
 
 import sadist_jax
 from sadist_jax.errors import ClusterProblem
-from sadist_jax.parallel import hosts
+from sadist_jax.parallel import devices, hosts
 
 PACKAGES = "jax", "jaxlib", "numpy", "optax", "flax", "orbax-checkpoint", "grain"
 SETTINGS = "jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable"
@@ -34,11 +34,11 @@ def facts(config: Any = None) -> dict[str, str]:
 
     config: the run as JSON holds it; which process this is (`hosts`) is left out.
     """
-    devices = jax.local_devices()
+    local = devices.own()
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith("--xla_dump_to")]
     found = {"sadist_jax": sadist_jax.__version__, "code": _code(), "python": platform.python_version()}
     found |= {name: _version(name) for name in PACKAGES}
-    found |= {"devices": f"{len(devices)} x {devices[0].device_kind}", "XLA_FLAGS": " ".join(sorted(flags))}
+    found |= {"devices": f"{len(local)} x {local[0].device_kind}", "XLA_FLAGS": " ".join(sorted(flags))}
     found |= {name: str(getattr(jax.config, name, None)) for name in SETTINGS}
     fields = {name: value for name, value in (config or {}).items() if name != "hosts"}
     return found | dict(_fields("", fields))
@@ -58,8 +58,11 @@ def check(facts: Facts) -> None:
 
 
 def check_devices() -> None:
-    """Raises ClusterProblem, on every process, where one has fewer devices: nothing can be gathered among these."""
-    number = collections.Counter(device.process_index for device in jax.devices())
+    """Raises ClusterProblem, on every process, where one has fewer devices: nothing can be gathered among these.
+
+    And BadInput where those of this process do not start.
+    """
+    number = collections.Counter(device.process_index for device in devices.every())
     sentence = difference([("", {"number of devices": str(number[process])}) for process in range(hosts.count())])
     if sentence is not None:
         raise ClusterProblem(f"{sentence}; a device may be broken, or taken by another program")

@@ -28,6 +28,7 @@ from jax.sharding import AxisType, Mesh
 from sadist_jax.errors import BadInput
 from sadist_jax.ops.each import ROWS
 from sadist_jax.parallel import hosts
+from sadist_jax.parallel.devices import every
 
 AXES = (*ROWS, "tensor")
 SHARE = 0.5  # ours: of a device's memory that weights and moments may fill; activations need the rest
@@ -63,7 +64,7 @@ def make(
     Raises:
       BadInput: the sizes do not multiply to the number of devices, or devices of two processes would lie along tensor.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = every() if devices is None else devices
     fsdp = _fewest(spec, devices, held, memory, node) if spec.fsdp is None else spec.fsdp
     sizes = [spec.data, fsdp, spec.tensor]
     known = int(np.prod([size for size in sizes if size != -1]))

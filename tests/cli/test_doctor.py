@@ -1,4 +1,5 @@
 import collections
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from sadist_jax.train import begin
 from tests.parallel.pairs import pair
 from tests.train.toy import toy_run
 
+ROOT = Path(__file__).parents[2]
 CONFIG = '''"""A toy."""
 
 import dataclasses
@@ -154,6 +156,22 @@ def test_few_open_files_and_a_cache_that_cannot_be_written_are_warnings(monkeypa
     assert found["open files"] == ("warning", "256 at a time may be too few; raise the limit with `ulimit -n 4096`")
     assert found["cache"][0] == "warning"
     assert "set JAX_COMPILATION_CACHE_DIR to another folder" in found["cache"][1]
+
+
+@pytest.mark.parametrize("job", ["doctor", "train"])
+def test_devices_that_do_not_start_are_a_sentence(config, job):
+    """In a process of its own: JAX starts its devices once."""
+    environment = {**os.environ, "JAX_PLATFORMS": "no_such", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "sadist_jax", job, config]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    sentence = "JAX cannot start the devices of JAX_PLATFORMS=no_such: Unable to initialize backend 'no_such'"
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    if job == "doctor":
+        state, said = told(done.stdout)["devices"]
+        assert (state, said.startswith(sentence)) == ("failed", True)
+    else:
+        assert f"sadist: {sentence}" in done.stderr
 
 
 def test_a_wrong_sum_is_found(monkeypatch, capsys):

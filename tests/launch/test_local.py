@@ -1,9 +1,7 @@
-"""`sadist launch local`, with stand-ins for the ranks that end as the test says (ends.py)."""
+"""`sadist launch local`: who starts again, and what each process is given. Its signals are in test_local_signals.py."""
 
-import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,20 +12,7 @@ from sadist_jax.cli import _launch_local, launch
 from sadist_jax.cli._launch_local import Options, default_logs, ranks
 from sadist_jax.cli._launch_ranks import exit_code
 from sadist_jax.errors import BadInput
-
-HERE = Path(__file__).parent
-
-
-def words(tmp_path: Path, plan: str, *options: str) -> list[str]:
-    """What is typed after `sadist launch` to start two stand-ins."""
-    prefix = shlex.join([sys.executable, str(HERE / "ends.py"), str(tmp_path), plan])
-    fixed = ["--processes", "2", "--grace", "1", "--logs", str(tmp_path / "logs"), "--prefix", prefix]
-    return ["local", *fixed, *options, "--", "train", "sam_mini"]
-
-
-def starts(tmp_path: Path) -> list[list[str]]:
-    """[of process 0, of process 1]: the address of each start."""
-    return [(tmp_path / f"starts-{i}").read_text().splitlines() for i in range(2)]
+from tests.launch.stand_ins import starts, words
 
 
 @pytest.fixture
@@ -84,65 +69,14 @@ def test_ranks_that_were_asked_to_stop_by_others_go_on_without_being_counted(tmp
     assert launch.main(words(tmp_path, "75,75;0,0", "--max-restarts", "0")) == 0
 
 
-def start(tmp_path: Path, plan: str) -> subprocess.Popen:
-    """The launcher in a process of its own, as a shell starts it before `&`: with SIGINT ignored."""
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
-    command = [sys.executable, "-m", "sadist_jax", "launch", *words(tmp_path, plan)]
-    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a child inherits this
-    try:
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    finally:
-        signal.signal(signal.SIGINT, ignored)
-
-
-def wait_for(tmp_path: Path, process: subprocess.Popen) -> None:
-    """Until both stand-ins listen for signals."""
-    while not all((tmp_path / f"starts-{i}").exists() for i in range(2)):
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-
-
-@pytest.mark.processes
-@pytest.mark.timeout(120)
-def test_sigterm_goes_on_to_all_and_the_launcher_says_75(tmp_path):
-    process = start(tmp_path, "wait,wait;0,0")
-    wait_for(tmp_path, process)
-    process.send_signal(signal.SIGTERM)
-    assert (process.communicate()[0].count("process 0 does"), process.returncode) == (1, 75)
-
-
-@pytest.mark.processes
-@pytest.mark.timeout(120)
-def test_ctrl_c_reaches_ranks_even_where_it_was_ignored_before(tmp_path):
-    """Python's own handler ends a stand-in (KeyboardInterrupt), which it would not be if the child had inherited it."""
-    process = start(tmp_path, "deaf,deaf;0,0")
-    wait_for(tmp_path, process)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate()
-    assert process.returncode == 130
-    assert "KeyboardInterrupt" in output
-
-
-@pytest.mark.processes
-@pytest.mark.timeout(120)
-def test_a_second_signal_ends_ranks_that_do_not_listen(tmp_path):
-    process = start(tmp_path, "deaf,deaf;0,0")
-    wait_for(tmp_path, process)
-    for _ in range(2):
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-    process.communicate()
-    assert process.returncode == 3
-    assert [len(each) for each in starts(tmp_path)] == [1, 1]
-
-
 @pytest.mark.parametrize(
     ("ended", "code"),
     [
         ({0: 0, 1: 0}, 0),
         ({1: 75, 0: 75}, 75),
         ({1: 0, 0: 75}, 75),  # one had just finished
-        ({1: -signal.SIGTERM, 0: 75}, 75),  # asked before it listened
+        ({1: -signal.SIGTERM, 0: 75}, 3),  # one of them did not save
+        ({0: 143, 1: 143}, 3),
         ({1: -signal.SIGKILL, 0: -signal.SIGABRT}, 3),
         ({0: 134, 1: 75}, 3),
         ({0: 75, 1: 134}, 3),
@@ -161,6 +95,7 @@ def test_exit_code_of_all_ranks(ended, code):
 def test_environment_of_each_process(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
     monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.setenv("SADIST_HOSTS", "auto")
     options = Options(2, devices_per_process=4, prefix='run "on {process}"', host="10.0.0.1")
     first, second = ranks(options, ["train", "x"], 1234)
     assert second.command == ["run", "on 1", sys.executable, "-m", "sadist_jax", "train", "x"]
@@ -169,6 +104,7 @@ def test_environment_of_each_process(monkeypatch):
         "SADIST_COORDINATOR": "10.0.0.1:1234",
         "SADIST_PROCESSES": "2",
         "SLURM_NTASKS": "1",
+        "SADIST_HOSTS": "",
         "XLA_FLAGS": "--xla_a=1 --xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
     }
@@ -216,6 +152,8 @@ def test_a_dry_run_prints_the_commands(capsys):
         ("--processes 0", "--processes must be 1 or more"),
         ("--processes 1 --devices-per-process 0", "--devices-per-process must be 1 or more"),
         ("--processes 1 --devices-per-process 1 --gpus-per-process 1", "is not for it"),
+        ("--processes 1 --prefix '", "--prefix ' is no command .*; close its quotes"),
+        ("--processes 1 --logs /proc", "--logs /proc cannot be written .*; choose another folder"),
     ],
 )
 def test_options_that_cannot_be(options, sentence):

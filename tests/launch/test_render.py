@@ -6,55 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
 from sadist_jax import cli
 from sadist_jax.cli import launch
 from sadist_jax.errors import BadInput
-
-ROOT = Path(__file__).parents[2]
-GOLDEN = Path(__file__).parent / "golden"
-JOB = ["--", "train", "sami_ti:full1024", "--optim.lr", "3e-4"]
-ODD = ["train", "my config.py", "--out", 'runs/it\'s "mine" $HOME `x` \\', "--name", "a  b;c"]
-
-SLURM = ["slurm", "--python", "python3"]
-TPU_VM = ["tpu-vm", "--name", "my-tpu", "--zone", "us-central2-b"]
-JOBSET = ["jobset", "--name", "my-run", "--image", "registry/sadist:1"]
-TPU = ["--tpu", "tpu-v5-lite-podslice", "--topology", "4x8"]
-GPU = ["--nodes", "4", "--gpus-per-node", "8"]
-CASES = {
-    "slurm.sbatch": [*SLURM, "--nodes", "4", "--gpus-per-node", "8", "--sbatch=--partition=a100", *JOB],
-    "slurm-cpu.sbatch": [
-        *[*SLURM, "--tasks-per-node", "2", "--coordinator", "10.0.0.1:1234", "--name", "two words"],
-        *["--setup", "module load python", *JOB],
-    ],
-    "tpu_vm.sh": [*TPU_VM, *JOB],
-    "tpu_vm-spot.sh": [
-        *[
-            *TPU_VM,
-            "--project",
-            "p",
-            "--spot",
-            "--accelerator-type",
-            "v5litepod-32",
-            "--version",
-            "v2-alpha-tpuv5-lite",
-        ],
-        *["--setup", "sudo mount 10.0.0.2:/share ~/sadist/runs", *JOB],
-    ],
-    "jobset.yaml": [*JOBSET, *TPU, "--bucket", "my-bucket", "--service-account", "writer", "--queue", "research", *JOB],
-    "jobset-gpu.yaml": [*JOBSET, *GPU, "--gpu", "nvidia-h100-80gb", "--claim", "runs", *JOB],
-}
-
-
-def printed(argv: list[str], capsys) -> str:
-    assert launch.main(argv) == 0
-    out, err = capsys.readouterr()
-    assert "nothing was started" in err
-    return out
+from tests.launch.rendered import CASES, GOLDEN, GPU, JOB, JOBSET, ODD, ROOT, SLURM, TPU, TPU_VM, TPU_VM_BARE, printed
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -101,100 +59,20 @@ def test_a_task_has_a_gpu_of_its_own(capsys):
     assert "gpus-per-task" not in text
 
 
-def load(name: str) -> dict:
-    return yaml.safe_load((GOLDEN / name).read_text())
-
-
-def pod_job(jobset: dict) -> dict:
-    (replicated,) = jobset["spec"]["replicatedJobs"]
-    assert (replicated["name"], replicated["replicas"]) == ("hosts", 1)
-    return replicated["template"]["spec"]
-
-
-@pytest.mark.parametrize(("name", "hosts"), [("jobset.yaml", 8), ("jobset-gpu.yaml", 4)])
-def test_exit_codes_decide_in_a_jobset(name, hosts):
-    """2 fails the job by a rule, and only that reason ends the JobSet; 75 is ignored; anything else is a restart."""
-    jobset = load(name)
-    assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
-    assert jobset["spec"]["failurePolicy"] == {
-        "maxRestarts": 10,
-        "rules": [{"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}],
-    }
-    job = pod_job(jobset)
-    assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", hosts, hosts)
-    assert job["backoffLimit"] == 0
-    rules = {rule["action"]: rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"]}
-    assert [rules[action]["values"] for action in ("FailJob", "Ignore")] == [[2], [75, 143]]
-    pod = job["template"]["spec"]
-    assert {rule["containerName"] for rule in rules.values()} == {each["name"] for each in pod["containers"]}
-    assert pod["restartPolicy"] == "Never"  # or Kubernetes refuses a podFailurePolicy
-    assert pod["terminationGracePeriodSeconds"] == 120
-
-
-@pytest.mark.parametrize(("name", "hosts"), [("jobset.yaml", "8"), ("jobset-gpu.yaml", "4")])
-def test_pods_of_a_jobset_find_each_other(name, hosts):
-    jobset = load(name)
-    (container,) = pod_job(jobset)["template"]["spec"]["containers"]
-    variables = {each["name"]: each for each in container["env"]}
-    # JobSet calls pods <jobset>-<replicated job>-<its index>-<pod's index>, in a service of the JobSet's name
-    assert variables["SADIST_COORDINATOR"]["value"] == "my-run-hosts-0-0.my-run:8476"
-    assert variables["SADIST_PROCESSES"]["value"] == hosts
-    field = variables["SADIST_PROCESS"]["valueFrom"]["fieldRef"]["fieldPath"]
-    assert field == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
-    assert container["ports"] == [{"containerPort": 8476}]
-    assert container["args"] == JOB[1:]
-
-
-def test_devices_and_volumes_of_a_jobset():
-    tpu, gpu = (pod_job(load(name))["template"] for name in ("jobset.yaml", "jobset-gpu.yaml"))
-    assert tpu["spec"]["containers"][0]["resources"] == {"limits": {"google.com/tpu": 4}}
-    assert tpu["spec"]["nodeSelector"] == {
-        "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
-        "cloud.google.com/gke-tpu-topology": "4x8",
-    }
-    assert gpu["spec"]["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": 8}}
-    assert gpu["spec"]["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"}
-    assert tpu["metadata"]["annotations"] == {"gke-gcsfuse/volumes": "true"}  # without it the bucket is not mounted
-    volumes = [{each["name"]: each for each in template["spec"]["volumes"]} for template in (tpu, gpu)]
-    assert volumes[0]["runs"]["csi"]["driver"] == "gcsfuse.csi.storage.gke.io"
-    assert volumes[0]["runs"]["csi"]["volumeAttributes"]["bucketName"] == "my-bucket"
-    assert volumes[1]["runs"]["persistentVolumeClaim"] == {"claimName": "runs"}
-    for template in (tpu, gpu):
-        mounts = {each["name"]: each["mountPath"] for each in template["spec"]["containers"][0]["volumeMounts"]}
-        assert mounts == {"runs": "/work/runs", "shm": "/dev/shm"}
-
-
-def test_the_image_can_write_what_the_pods_mount():
-    """One user everywhere: of the image, of the pod, of the claim (fsGroup) and of the mounted bucket."""
-    docker = (ROOT / "launch" / "Dockerfile").read_text()
-    assert "useradd --uid 1000" in docker
-    assert "USER 1000:1000\nWORKDIR /work\n" in docker
-    for name in ("jobset.yaml", "jobset-gpu.yaml"):
-        pod = pod_job(load(name))["template"]["spec"]
-        expected = {"runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000}
-        assert pod["securityContext"] == expected
-        assert pod["containers"][0]["workingDir"] == "/work"
-    options = pod_job(load("jobset.yaml"))["template"]["spec"]["volumes"][0]["csi"]["volumeAttributes"]["mountOptions"]
-    assert "uid=1000,gid=1000" in options
-    for sources in re.findall(r"^COPY (.*) \S+$", docker, re.MULTILINE):
-        assert all((ROOT / source).exists() for source in sources.split())
-
-
-def test_yaml_reads_back_the_words_of_the_job(capsys):
-    text = printed([*JOBSET, *GPU, "--claim", "runs", "--", *ODD], capsys)
-    (container,) = pod_job(yaml.safe_load(text))["template"]["spec"]["containers"]
-    assert container["args"] == ODD
-
-
 REFUSED = [
     (["slurm", "--nodes", "0", *JOB], "--nodes must be 1 or more"),
     (["slurm", "--gpus-per-node", "2", "--tasks-per-node", "2", *JOB], "one task a GPU"),
     (["slurm", "--sbatch=partition", *JOB], "is no option of sbatch"),
     (["slurm", "--name", "a\nb", *JOB], "line break"),
     (["slurm", "--", "train", "a\nb"], "line break"),
-    (["slurm"], "one of train, features, label"),
-    (["slurm", "--", "predict", "x"], "one of train, features, label"),
+    (["slurm"], "one of train, features, label, doctor"),
+    (["slurm", "--", "predict", "x"], "one of train, features, label, doctor"),
     (["pbs", *JOB], "knows no pbs"),
+    (
+        [*TPU_VM_BARE, *JOB],
+        "--requirement '' has no address, and no package index has sadist_jax; say where the hosts get it",
+    ),
+    ([*TPU_VM_BARE, "--requirement", "sadist_jax[tpu]==0.1.0", *JOB], "'sadist_jax[tpu]==0.1.0' has no address"),
     ([*TPU_VM, "--version", "v", *JOB], "go together"),
     ([*TPU_VM, "--spot", *JOB], "--spot is of a VM that is made anew"),
     ([*JOBSET, *TPU, *JOB], "either --claim or --bucket"),
@@ -208,6 +86,7 @@ REFUSED = [
     ([*JOBSET, *TPU, "--claim", "c", *JOB, "--out", "gs://b/run"], "would be lost with the pod"),
     ([*JOBSET, *TPU, "--claim", "c", *JOB, "--out=/tmp/run"], "would be lost with the pod"),
     ([*JOBSET, *TPU, "--claim", "c", *JOB, "--out", "runs/../x"], "would be lost with the pod"),
+    ([*JOBSET, *TPU, "--claim", "c", *JOB, "--out=runs/x", "--out=/tmp/x"], "would be lost with the pod"),
 ]
 
 
@@ -217,23 +96,58 @@ def test_what_cannot_be_is_refused(argv, sentence):
         launch.main(argv)
 
 
+@pytest.mark.parametrize("argv", [TPU_VM, [*JOBSET, *GPU, "--claim", "c"]])
+def test_a_config_that_the_hosts_do_not_have_is_refused(argv, tmp_path, monkeypatch, capsys):
+    """A relative path is below the folder that the hosts start in; what is below runs, they share."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.py", "runs/mine.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for there in ("sami_ti", "configs/sami_ti.py", "runs/mine.py", str(tmp_path / "mine.py"), "theirs.py"):
+        printed([*argv, "--", "train", there], capsys)
+    for job in ("train mine.py", "doctor mine.py:full1024", "features ./mine.py"):
+        with pytest.raises(BadInput, match=r"mine.py is a file of this machine.*: runs/mine.py"):
+            launch.main([*argv, "--", *job.split()])
+
+
 @pytest.mark.parametrize(
-    ("argv", "program"), [(SLURM, "sbatch"), ([*JOBSET, *GPU, "--claim", "runs"], "kubectl"), (TPU_VM, "bash")]
+    ("argv", "restarts"),
+    [
+        (SLURM, r"^max_restarts=(\d+)"),
+        (TPU_VM, r"^max_restarts=(\d+)"),
+        ([*JOBSET, *GPU, "--claim", "c"], r"maxRestarts: (\d+)"),
+    ],
 )
-def test_submit_hands_over_what_is_printed(argv, program, tmp_path, monkeypatch, capsys):
+def test_the_doctor_is_started_as_a_run_is_and_only_once(argv, restarts, capsys):
+    def times(*job: str) -> list[str]:
+        return re.findall(restarts, printed([*argv, "--", *job], capsys), re.MULTILINE)
+
+    assert times("doctor", "sami_ti") == times("doctor") == ["0"]
+    assert times("train", "sami_ti")[0] > "0"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words", "given"),
+    [
+        (SLURM, ["sbatch"], "stdin"),
+        ([*JOBSET, *GPU, "--claim", "runs"], ["kubectl", "create", "-f", "-"], "stdin"),
+        (TPU_VM, ["bash", "-c"], "last word"),  # gcloud's ssh would read a script on standard input
+    ],
+)
+def test_submit_hands_over_what_is_printed(argv, words, given, tmp_path, capsys):
     """A stand-in on PATH keeps its words and its standard input."""
     text = printed([*argv, *JOB], capsys)
-    stand_in = tmp_path / program
-    stand_in.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/words\ncat >{tmp_path}/stdin\nexit 7\n')
+    stand_in = tmp_path / words[0]
+    stand_in.write_text(
+        f'#!/bin/sh\nfor word; do printf "%s\\n" "$word"; done >{tmp_path}/words\ncat >{tmp_path}/stdin\nexit 7\n'
+    )
     stand_in.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert launch.main([*argv, "--submit", *JOB]) == 7
-    given = (tmp_path / "words").read_text()
-    if program == "bash":
-        assert given == f"-c\n{text}\n"
-    else:
-        assert given.split() == {"sbatch": [], "kubectl": ["create", "-f", "-"]}[program]
-        assert (tmp_path / "stdin").read_text() == text
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "sadist_jax", "launch", *argv, "--submit", *JOB]  # in place of which bash comes
+    assert subprocess.run(command, env=environment, input="typed", text=True).returncode == 7
+    last = [text] if given == "last word" else []
+    assert (tmp_path / "words").read_text() == "".join(f"{word}\n" for word in [*words[1:], *last])
+    assert (tmp_path / "stdin").read_text() == ("" if last else text)
 
 
 def test_submit_where_the_program_is_missing(monkeypatch, tmp_path):

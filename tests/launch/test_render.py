@@ -26,7 +26,17 @@ JOBSET = ["jobset", "--name", "my-run", "--image", "registry/sadist:1"]
 TPU = ["--tpu", "tpu-v5-lite-podslice", "--topology", "4x8"]
 GPU = ["--nodes", "4", "--gpus-per-node", "8"]
 CASES = {
-    "slurm.sbatch": [*SLURM, "--nodes", "4", "--gpus-per-node", "8", "--sbatch=--partition=a100", *JOB],
+    "slurm.sbatch": [
+        *SLURM,
+        "--nodes",
+        "4",
+        "--gpus-per-node",
+        "8",
+        "--cpus-per-task",
+        "12",
+        "--sbatch=--partition=a100",
+        *JOB,
+    ],
     "slurm-cpu.sbatch": [
         *[*SLURM, "--tasks-per-node", "2", "--coordinator", "10.0.0.1:1234", "--name", "two words"],
         *["--setup", "module load python", *JOB],
@@ -99,6 +109,12 @@ def test_a_task_has_a_gpu_of_its_own(capsys):
     assert "#SBATCH --ntasks-per-node=8\n" in text
     assert "--gpu-bind=none" in text
     assert "gpus-per-task" not in text
+
+
+@pytest.mark.parametrize(("job", "ended"), [("train", 1), ("label", 0), ("features", 0)])
+def test_only_tasks_that_need_each_other_are_ended_when_one_ends(job, ended, capsys):
+    """The shares of a folder that are asked to stop end when their piece is done, each in its own time."""
+    assert f" --kill-on-bad-exit={ended}" in printed([*SLURM, "--", job, "x"], capsys)
 
 
 def load(name: str) -> dict:
@@ -189,6 +205,7 @@ def test_yaml_reads_back_the_words_of_the_job(capsys):
 REFUSED = [
     (["slurm", "--nodes", "0", *JOB], "--nodes must be 1 or more"),
     (["slurm", "--gpus-per-node", "2", "--tasks-per-node", "2", *JOB], "one task a GPU"),
+    (["slurm", "--cpus-per-task", "0", *JOB], "--cpus-per-task must be 1 or more"),
     (["slurm", "--sbatch=partition", *JOB], "is no option of sbatch"),
     (["slurm", "--name", "a\nb", *JOB], "line break"),
     (["slurm", "--", "train", "a\nb"], "line break"),

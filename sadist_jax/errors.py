@@ -1,4 +1,7 @@
-"""How a job ends when neither done nor a bug: each of these carries a sentence for people and the exit code."""
+"""How a job ends when neither done nor a bug: each of these carries a sentence for people and the exit code.
+
+Whoever ends a process other than by the command line tells the code with `note_exit` first.
+"""
 
 import os
 from pathlib import Path

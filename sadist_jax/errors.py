@@ -1,6 +1,6 @@
 """How a job ends when neither done nor a bug: each of these carries a sentence for people and the exit code.
 
-Whoever ends a process other than by the command line tells the code with `note_exit` first.
+What ends a run other than by the command line tells the code with `note_exit` first.
 """
 
 import os

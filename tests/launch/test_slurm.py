@@ -151,7 +151,7 @@ def kill_task(job: int, task: int) -> None:
     raise AssertionError("there is no such task")
 
 
-JOB = '''"""A stand-in for `sadist train`: who waits to be asked to stop, and who has a bug once the others wait."""
+JOB = '''"""A stand-in for a job of sadist: who waits to be asked to stop, and who has a bug once the others wait."""
 
 import os
 import time
@@ -176,9 +176,10 @@ def main(argv):
 
 
 def stand_in(folder: Path) -> str:
-    """A `python` whose `-m sadist_jax train` is JOB, started by the real main, which notes the exit code."""
+    """A `python` whose `-m sadist_jax train` or `label` is JOB, started by the real main, which notes the exit code."""
     (folder / "jobs").mkdir()
-    (folder / "jobs" / "train.py").write_text(JOB)
+    for name in ("train", "label"):
+        (folder / "jobs" / f"{name}.py").write_text(JOB)
     python = folder / "python"
     lines = ["import sys", "from sadist_jax import cli", f"cli.__path__ = [{str(folder / 'jobs')!r}]"]
     python.write_text("\n".join([f"#!{sys.executable}", *lines, "sys.exit(cli.main(sys.argv[3:]))\n"]))
@@ -198,14 +199,14 @@ def test_a_bug_is_counted_though_the_others_were_asked_to_stop_because_of_it(tmp
 
 
 def test_a_controller_that_does_not_answer_is_asked_again(tmp_path):
-    """Its programs fail the first time that the job calls them."""
+    """Its programs fail the first time that the job calls them. A job whose tasks end each in its own time."""
     for name in ("squeue", "scontrol"):
         real, called = shutil.which(name), tmp_path / f"{name} has failed"
         text = f"#!/bin/bash\nif [ -e '{called}' ]; then exec {real} \"$@\"; fi\ntouch '{called}'\nexit 1\n"
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     words = ["--python", stand_in(tmp_path), "--setup", f"PATH={tmp_path}:$PATH"]
-    job = submit(tmp_path, ["train", str(tmp_path), "nobody"], *words)
+    job = submit(tmp_path, ["label", str(tmp_path), "nobody"], *words)
     wait_for(job, tmp_path, lambda: all((tmp_path / f"waits-{task}").exists() for task in "01"), "start")
     subprocess.run(["scancel", "--signal=TERM", str(job)], check=True)
     wait_for(job, tmp_path, lambda: about(job)["Restarts"] == "1" and about(job)["JobState"] == "PENDING", "requeue")
@@ -216,16 +217,16 @@ def test_a_controller_that_does_not_answer_is_asked_again(tmp_path):
 def test_each_task_sees_all_gpus_and_has_a_number_of_its_own(tmp_path):
     """Of which it takes its part by that number (parallel/cluster.py). Python is a stand-in that prints both.
 
-    And its cores: srun asks for one each, unless it is told what the job has asked for.
+    And its cores: since 22.05, srun binds a task to one unless SRUN_CPUS_PER_TASK says how many the job has asked for.
     """
     python = tmp_path / "python"
     seen = (
-        "gpus $SLURM_GPUS_ON_NODE $SLURMD_TRES_BIND task $SLURM_LOCALID of $SLURMD_NODENAME cores $SLURM_CPUS_PER_TASK"
+        "gpus $SLURM_GPUS_ON_NODE $SLURMD_TRES_BIND task $SLURM_LOCALID of $SLURMD_NODENAME cores $SRUN_CPUS_PER_TASK"
     )
     python.write_text(f'#!/bin/bash\necho "{seen}"\n')
     python.chmod(0o755)
     job = submit(tmp_path, ["train", "x"], "--gpus-per-node", "2", "--cpus-per-task", "2", "--python", str(python))
     wait_for(job, tmp_path, lambda: ended(job), "end")
     log = (tmp_path / f"job {job}.log").read_text()
-    found = re.findall(r"gpus (\S*) (\S*) task (\d) of (n\d) cores (\d*)", log)
+    found = re.findall(r"gpus (\S*) (\S*) task (\d) of (n\d) cores (\d)", log)
     assert sorted(found) == [("2", "gpu:none", task, node, "2") for task in "01" for node in ("n1", "n2")], log

@@ -163,9 +163,10 @@ from sadist_jax.train.stop import Stop
 def main(argv):
     folder, buggy = Path(argv[0]), argv[1]
     task = os.environ["SLURM_PROCID"]
+    start = len(list(folder.glob(f"waits-*-{task}")))
     with Stop() as stop:
-        (folder / f"waits-{task}").touch()
-        while not all((folder / f"waits-{other}").exists() for other in "01"):
+        (folder / f"waits-{start}-{task}").touch()
+        while not all((folder / f"waits-{start}-{other}").exists() for other in "01"):
             time.sleep(0.05)
         if task == buggy:
             raise RuntimeError("a bug")
@@ -207,7 +208,7 @@ def test_a_controller_that_does_not_answer_is_asked_again(tmp_path):
         (tmp_path / name).chmod(0o755)
     words = ["--python", stand_in(tmp_path), "--setup", f"PATH={tmp_path}:$PATH"]
     job = submit(tmp_path, ["label", str(tmp_path), "nobody"], *words)
-    wait_for(job, tmp_path, lambda: all((tmp_path / f"waits-{task}").exists() for task in "01"), "start")
+    wait_for(job, tmp_path, lambda: all((tmp_path / f"waits-0-{task}").exists() for task in "01"), "start")
     subprocess.run(["scancel", "--signal=TERM", str(job)], check=True)
     wait_for(job, tmp_path, lambda: about(job)["Restarts"] == "1" and about(job)["JobState"] == "PENDING", "requeue")
     assert all((tmp_path / f"{name} has failed").exists() for name in ("squeue", "scontrol"))

@@ -8,20 +8,47 @@ import ast
 import difflib
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 import sadist_jax
-from sadist_jax.errors import BadInput, ClusterProblem, Preempted
+from sadist_jax.errors import CODES, BadInput, ClusterProblem, Preempted, note_exit
 
 _HOSTS = "sadist_jax.parallel.hosts"  # where it has not been imported, nobody has connected
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code. `argv` is without the program's name."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    _note_early_end()
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+    except SystemExit as end:  # of tyro: help, or an option that there is not
+        note_exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
+    except BaseException:
+        note_exit(1)
+        raise
+    note_exit(code)
+    return code
+
+
+def _note_early_end() -> None:
+    """A launcher that reads codes is also told of a SIGTERM before the job listens for it: nothing is lost then."""
+    process, code = os.getpid(), 128 + signal.SIGTERM
+
+    def end(*_: object) -> None:
+        if os.getpid() == process:  # and not a worker that inherited this
+            note_exit(code)
+        os._exit(code)
+
+    if CODES in os.environ:
+        signal.signal(signal.SIGTERM, end)
+
+
+def _run(argv: list[str]) -> int:
     jobs = _jobs()
     if not argv or argv[0] in ("-h", "--help"):
         print(_help(jobs))

@@ -20,6 +20,8 @@ class Options:
     """GPUs of a node, each with a task of its own; 0: no GPU"""
     tasks_per_node: int | None = None
     """tasks of a node without GPUs; else one a GPU"""
+    cpus_per_task: int | None = None
+    """cores of a task: as many as a node has for each GPU, or what reads the images starves it; else Slurm's 1"""
     time: str = "24:00:00"
     """limit of one go; the job is queued again until the run has ended"""
     name: str = "sadist"
@@ -27,7 +29,7 @@ class Options:
     output: str = "%x-%j.log"
     """file of what all tasks print; Slurm fills in %x (name) and %j (number). Its folder must exist"""
     sbatch: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """another option of sbatch, repeated: --sbatch=--partition=a100 --sbatch=--cpus-per-task=8"""
+    """another option of sbatch, repeated: --sbatch=--partition=a100 --sbatch=--exclusive"""
     setup: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """a line of shell before the run, repeated: --setup "module load cuda" """
     python: str = sys.executable
@@ -52,6 +54,8 @@ def render(options: Options, job: Sequence[str]) -> str:
     _check(options)
     gpus = options.gpus_per_node
     sbatch = [f"--gpus-per-node={gpus}"] if gpus else []
+    if options.cpus_per_task is not None:
+        sbatch.append(f"--cpus-per-task={options.cpus_per_task}")
     setup = list(options.setup)
     if options.coordinator is not None:
         setup.append(f"export SADIST_COORDINATOR={shell([options.coordinator])}")
@@ -67,10 +71,15 @@ def render(options: Options, job: Sequence[str]) -> str:
             "setup": "\n".join(setup),
             "command": shell([options.python, "-m", "sadist_jax", *job]),
             "max_restarts": str(options.max_restarts),
-            # every task sees all GPUs of its node, and takes its part by its number there
-            "srun": " --gpu-bind=none" if gpus else "",
+            "srun": shell(_srun(gpus, job)),
         },
     )
+
+
+def _srun(gpus: int, job: Sequence[str]) -> list[str]:
+    """Options of srun. The processes of a training run need each other; shares of a folder do not."""
+    words = ["--label", f"--kill-on-bad-exit={int(job[0] == 'train')}"]
+    return [*words, "--gpu-bind=none"] if gpus else words  # each sees all of its node, and takes its part by its number
 
 
 def _check(options: Options) -> None:
@@ -78,6 +87,8 @@ def _check(options: Options) -> None:
         raise BadInput("--nodes must be 1 or more, --gpus-per-node and --max-restarts 0 or more")
     if options.tasks_per_node is not None and (options.gpus_per_node or options.tasks_per_node < 1):
         raise BadInput("--tasks-per-node is 1 or more, and of nodes without GPUs: with them there is one task a GPU")
+    if options.cpus_per_task is not None and options.cpus_per_task < 1:
+        raise BadInput("--cpus-per-task must be 1 or more; leave it out for Slurm's own number")
     for option in options.sbatch:
         if not option.startswith("-"):
             raise BadInput(f"--sbatch {option} is no option of sbatch; write --sbatch=--partition=a100")

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from sadist_jax.errors import BadInput, ClusterProblem
+from sadist_jax.errors import BadInput, ClusterProblem, note_exit
 from sadist_jax.parallel import cluster, preflight
 
 AUTO = "SADIST_HOSTS"
@@ -119,6 +119,7 @@ def leave(code: int) -> None:
     """
     if not connected():
         return
+    note_exit(code)
     sys.stdout.flush()
     sys.stderr.flush()
     for worker in multiprocessing.active_children():

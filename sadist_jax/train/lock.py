@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from sadist_jax.errors import BadInput, ClusterProblem
+from sadist_jax.errors import BadInput, ClusterProblem, note_exit
 from sadist_jax.weights.files import replacing, write_once
 
 FILE = "running.json"
@@ -98,6 +98,7 @@ class Lock:
                     os.utime(self.path)
                 elif found is not None and not self._end.is_set():
                     os.write(2, f"sadist: another run has taken over {self.path.parent}; this one ends\n".encode())
+                    note_exit(ClusterProblem.exit_code)
                     os._exit(ClusterProblem.exit_code)
 
 

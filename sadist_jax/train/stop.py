@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from sadist_jax.errors import Preempted
 
+_SAME = 1.0  # seconds in which another signal is the same one, come by another way
 _NOTED = b"sadist: SIGTERM: ends as soon as nothing is lost; a second one, or Ctrl-C, ends at once\n"
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +31,8 @@ class Asked(Exception):
 class Stop:
     """`asked`: whether a SIGTERM has come while the block runs. A second one, or Ctrl-C after one, ends at once.
 
+    Within a second it is no second one: what ends a whole tree of processes (systemd, Slurm) reaches this one twice
+    where its parent hands the signal on.
     In a thread that is not the main one, which Python gives no signals, nothing is ever asked.
     """
 
@@ -90,11 +94,17 @@ class Stop:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)  # so that the second ends even what is deep in compiled code
+        _handle_both(signal.SIG_IGN)
         os.write(2, _NOTED)  # print() might be in the middle of itself
+        time.sleep(_SAME)  # here, since who comes back to compiled code may hang there before any timer is heard
+        _handle_both(signal.SIG_DFL)  # so that the second ends even what is deep in compiled code
         if self._at_once:
             raise self.preempted("before it began")
+
+
+def _handle_both(how: signal.Handlers) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, how)
 
 
 def command() -> str:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from sadist_jax.errors import HANG
+from sadist_jax.errors import HANG, note_exit
 
 COMPILE = 4  # times the limit, for what is compiled first
 _TICK = 1.0  # seconds
@@ -66,6 +66,7 @@ class Watchdog:
         writer = threading.Thread(target=self._write, daemon=True)
         writer.start()
         writer.join(_WRITING)
+        note_exit(HANG)
         os._exit(HANG)
 
     def _write(self) -> None:

@@ -16,7 +16,7 @@ JOBSET = ["jobset", "--name", "my-run", "--image", "registry/sadist:1"]
 TPU = ["--tpu", "tpu-v5-lite-podslice", "--topology", "4x8"]
 GPU = ["--nodes", "4", "--gpus-per-node", "8"]
 CASES = {
-    "slurm.sbatch": [*SLURM, "--nodes", "4", "--gpus-per-node", "8", "--sbatch=--partition=a100", *JOB],
+    "slurm.sbatch": [*SLURM, *GPU, "--cpus-per-task", "12", "--sbatch=--partition=a100", *JOB],
     "slurm-cpu.sbatch": [
         *[*SLURM, "--tasks-per-node", "2", "--coordinator", "10.0.0.1:1234", "--name", "two words"],
         *["--setup", "module load python", *JOB],

@@ -59,9 +59,16 @@ def test_a_task_has_a_gpu_of_its_own(capsys):
     assert "gpus-per-task" not in text
 
 
+@pytest.mark.parametrize(("job", "ended"), [("train", 1), ("label", 0), ("features", 0)])
+def test_only_tasks_that_need_each_other_are_ended_when_one_ends(job, ended, capsys):
+    """The shares of a folder that are asked to stop end when their piece is done, each in its own time."""
+    assert f" --kill-on-bad-exit={ended}" in printed([*SLURM, "--", job, "x"], capsys)
+
+
 REFUSED = [
     (["slurm", "--nodes", "0", *JOB], "--nodes must be 1 or more"),
     (["slurm", "--gpus-per-node", "2", "--tasks-per-node", "2", *JOB], "one task a GPU"),
+    (["slurm", "--cpus-per-task", "0", *JOB], "--cpus-per-task must be 1 or more"),
     (["slurm", "--sbatch=partition", *JOB], "is no option of sbatch"),
     (["slurm", "--name", "a\nb", *JOB], "line break"),
     (["slurm", "--", "train", "a\nb"], "line break"),

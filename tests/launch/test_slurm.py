@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ STEPS = 100  # of slow_toy.py
 
 pytestmark = [
     pytest.mark.processes,
-    pytest.mark.timeout(1200),  # a minute for all of them on two idle cores
+    pytest.mark.timeout(1200),  # two minutes for all of them on two idle cores
     pytest.mark.skipif("SADIST_TEST_SLURM" not in os.environ, reason="needs the Slurm that `bash .ci/slurm` starts"),
 ]
 
@@ -150,13 +151,83 @@ def kill_task(job: int, task: int) -> None:
     raise AssertionError("there is no such task")
 
 
+JOB = '''"""A stand-in for a job of sadist: who waits to be asked to stop, and who has a bug once the others wait."""
+
+import os
+import time
+from pathlib import Path
+
+from sadist_jax.train.stop import Stop
+
+
+def main(argv):
+    folder, buggy = Path(argv[0]), argv[1]
+    task = os.environ["SLURM_PROCID"]
+    start = len(list(folder.glob(f"waits-*-{task}")))
+    with Stop() as stop:
+        (folder / f"waits-{start}-{task}").touch()
+        while not all((folder / f"waits-{start}-{other}").exists() for other in "01"):
+            time.sleep(0.05)
+        if task == buggy:
+            raise RuntimeError("a bug")
+        while not stop.asked:
+            time.sleep(0.05)
+        raise stop.preempted(f"in the middle of task {task}")
+'''
+
+
+def stand_in(folder: Path) -> str:
+    """A `python` whose `-m sadist_jax train` or `label` is JOB, started by the real main, which notes the exit code."""
+    (folder / "jobs").mkdir()
+    for name in ("train", "label"):
+        (folder / "jobs" / f"{name}.py").write_text(JOB)
+    python = folder / "python"
+    lines = ["import sys", "from sadist_jax import cli", f"cli.__path__ = [{str(folder / 'jobs')!r}]"]
+    python.write_text("\n".join([f"#!{sys.executable}", *lines, "sys.exit(cli.main(sys.argv[3:]))\n"]))
+    python.chmod(0o755)
+    return str(python)
+
+
+def test_a_bug_is_counted_though_the_others_were_asked_to_stop_because_of_it(tmp_path):
+    job = submit(tmp_path, ["train", str(tmp_path), "1"], "--python", stand_in(tmp_path), "--max-restarts", "1")
+    wait_for(job, tmp_path, lambda: ended(job), "end")
+    log = (tmp_path / f"job {job}.log").read_text()
+    assert (about(job)["JobState"], about(job)["Restarts"]) == ("FAILED", "0"), log
+    assert log.count("0: sadist: asked to stop (SIGTERM) in the middle of task 0") == 2  # and ended with 75
+    assert log.count("1: RuntimeError: a bug") == 2
+    assert "restart 1 of 1" in log
+    assert "after 1 restarts" in log
+
+
+def test_a_controller_that_does_not_answer_is_asked_again(tmp_path):
+    """Its programs fail the first time that the job calls them. A job whose tasks end each in its own time."""
+    for name in ("squeue", "scontrol"):
+        real, called = shutil.which(name), tmp_path / f"{name} has failed"
+        text = f"#!/bin/bash\nif [ -e '{called}' ]; then exec {real} \"$@\"; fi\ntouch '{called}'\nexit 1\n"
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    words = ["--python", stand_in(tmp_path), "--setup", f"PATH={tmp_path}:$PATH"]
+    job = submit(tmp_path, ["label", str(tmp_path), "nobody"], *words)
+    wait_for(job, tmp_path, lambda: all((tmp_path / f"waits-0-{task}").exists() for task in "01"), "start")
+    subprocess.run(["scancel", "--signal=TERM", str(job)], check=True)
+    wait_for(job, tmp_path, lambda: about(job)["Restarts"] == "1" and about(job)["JobState"] == "PENDING", "requeue")
+    assert all((tmp_path / f"{name} has failed").exists() for name in ("squeue", "scontrol"))
+    subprocess.run(["scancel", str(job)], check=True)
+
+
 def test_each_task_sees_all_gpus_and_has_a_number_of_its_own(tmp_path):
-    """Of which it takes its part by that number (parallel/cluster.py). Python is a stand-in that prints both."""
+    """Of which it takes its part by that number (parallel/cluster.py). Python is a stand-in that prints both.
+
+    And its cores: since 22.05, srun binds a task to one unless SRUN_CPUS_PER_TASK says how many the job has asked for.
+    """
     python = tmp_path / "python"
-    seen = "gpus $SLURM_GPUS_ON_NODE $SLURMD_TRES_BIND task $SLURM_LOCALID of $SLURMD_NODENAME"
+    seen = (
+        "gpus $SLURM_GPUS_ON_NODE $SLURMD_TRES_BIND task $SLURM_LOCALID of $SLURMD_NODENAME cores $SRUN_CPUS_PER_TASK"
+    )
     python.write_text(f'#!/bin/bash\necho "{seen}"\n')
     python.chmod(0o755)
-    job = submit(tmp_path, ["train", "x"], "--gpus-per-node", "2", "--python", str(python))
+    job = submit(tmp_path, ["train", "x"], "--gpus-per-node", "2", "--cpus-per-task", "2", "--python", str(python))
     wait_for(job, tmp_path, lambda: ended(job), "end")
-    found = re.findall(r"gpus (\S*) (\S*) task (\d) of (n\d)", (tmp_path / f"job {job}.log").read_text())
-    assert sorted(found) == [("2", "gpu:none", task, node) for task in "01" for node in ("n1", "n2")]
+    log = (tmp_path / f"job {job}.log").read_text()
+    found = re.findall(r"gpus (\S*) (\S*) task (\d) of (n\d) cores (\d)", log)
+    assert sorted(found) == [("2", "gpu:none", task, node, "2") for task in "01" for node in ("n1", "n2")], log

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def test_a_sigterm_is_noted_and_what_was_there_comes_back():
 @pytest.mark.processes
 @pytest.mark.parametrize("second", ["SIGTERM", "SIGINT"])
 def test_the_second_signal_ends_at_once(second):
-    """Not through Python, which would have to come to the end of what it calls first."""
+    """Not through Python, which would have to come to the end of what it calls first, and that may be never."""
     program = (
         "import os, signal, time; from sadist_jax.train.stop import Stop\n"
         "with Stop() as stop:\n"
@@ -43,6 +44,27 @@ def test_the_second_signal_ends_at_once(second):
     found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60)
     assert found.returncode == -getattr(signal, second)
     assert b"SIGTERM: ends as soon as nothing is lost" in found.stderr
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("apart", "code", "said"), [(0.0, 75, "saved"), (0.3, 75, "saved"), (2.0, -15, "")])
+def test_a_signal_that_comes_twice_within_a_second_is_one(apart, code, said):
+    """From who ends all processes of a job, and once more from the parent, which hands its own on."""
+    program = (
+        "import sys, time; from sadist_jax.train.stop import Stop\n"
+        "with Stop() as stop:\n"
+        "    print('listens', flush=True)\n"
+        "    while not stop.asked: time.sleep(0.01)\n"
+        "    time.sleep(3)\n"  # what is to be saved
+        "    sys.exit(print('saved') or 75)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "listens\n"
+        process.send_signal(signal.SIGTERM)
+        time.sleep(apart)
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=60)
+    assert (process.returncode, rest.strip()) == (code, said)
 
 
 def test_who_waits_for_the_other_hosts_ends_there_and_then():

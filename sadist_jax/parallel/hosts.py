@@ -23,7 +23,7 @@ from sadist_jax.parallel import cluster, preflight
 AUTO = "SADIST_HOSTS"
 HEARTBEAT = 30  # seconds of silence after which a process counts as lost, and JAX ends the others (exit code 134)
 _LOST = re.compile(r"gloo|[nr]ccl|heartbeat|coordination (service|agent)|barrier|UNAVAILABLE", re.IGNORECASE)
-_FAREWELL = 5.0  # seconds
+_FAREWELL = 10.0  # seconds
 _coordinates = True  # whether JAX's service runs in this process, as far as is known
 
 
@@ -35,7 +35,8 @@ class HostSpec:
     SADIST_PATIENCE is how many seconds a process waits for the others at the start (300).
 
     Attributes:
-      auto: JAX finds out all of it, as on the hosts of a TPU pod, or under mpirun. SADIST_HOSTS=auto says the same.
+      auto: JAX finds out all of it, as on the hosts of a TPU pod, or under the mpirun of Open MPI 4. SADIST_HOSTS=auto
+        says the same.
     """
 
     coordinator: str | None = None
@@ -84,14 +85,14 @@ def _auto(spec: HostSpec) -> bool:
 
 
 def _detect() -> None:
-    """Let JAX find the others: a TPU pod's metadata, or the variables of mpirun."""
+    """Let JAX find the others: a TPU pod's metadata, or the variables of Open MPI 4."""
     seconds = preflight.patience()
     try:
         jax.distributed.initialize(initialization_timeout=max(int(seconds), 60), heartbeat_timeout_seconds=HEARTBEAT)
     except ValueError as error:
         raise BadInput(
-            f"hosts.auto ({AUTO}=auto) is for TPU pods and mpirun, and JAX finds neither here ({error}); leave it out "
-            f"for one process, or set {cluster.COORDINATOR}, {cluster.PROCESSES} and {cluster.PROCESS}"
+            f"hosts.auto ({AUTO}=auto) is for TPU pods and the mpirun of Open MPI 4, and JAX finds neither here ({error}); "
+            f"leave it out for one process, or set {cluster.COORDINATOR}, {cluster.PROCESSES} and {cluster.PROCESS}"
         ) from None
     except (RuntimeError, OSError) as error:
         reason = str(error).partition("\n")[0]

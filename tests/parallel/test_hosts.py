@@ -81,7 +81,7 @@ def test_no_pod_where_one_was_promised(monkeypatch):
     for variable in ("OMPI_MCA_orte_hnp_uri", "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "JAX_COORDINATOR_ADDRESS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
-    with pytest.raises(BadInput, match="is for TPU pods and mpirun, and JAX finds neither here"):
+    with pytest.raises(BadInput, match="is for TPU pods and the mpirun of Open MPI 4, and JAX finds neither here"):
         hosts.start(HostSpec(auto=True))
     monkeypatch.setenv("SADIST_HOSTS", "some")
     with pytest.raises(BadInput, match="SADIST_HOSTS is 'some'; it can be auto"):

@@ -92,7 +92,8 @@ def _detect() -> None:
     except ValueError as error:
         raise BadInput(
             f"hosts.auto ({AUTO}=auto) is for TPU pods and the mpirun of Open MPI 4, and JAX finds neither here "
-            f"({error}); leave it out for one process, or set {cluster.COORDINATOR}, {cluster.PROCESSES} and {cluster.PROCESS}"
+            f"({error}); leave it out for one process, or set {cluster.COORDINATOR}, {cluster.PROCESSES} and "
+            f"{cluster.PROCESS}"
         ) from None
     except (RuntimeError, OSError) as error:
         reason = str(error).partition("\n")[0]

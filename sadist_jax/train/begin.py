@@ -108,12 +108,11 @@ def back(leg: Leg, streak: Streak) -> Leg:
     if leg.lowered:
         raise BadInput(
             f"{streak} had no finite loss or gradient, or a spike, for the second time, at {health.SLOWER} of the "
-            f"learning rate; lower optim.lr or set optim.clip_norm. Their samples are in {at}, the last good state is "
-            f"in {run.directory}"
+            f"learning rate; start a run with a lower optim.lr or with optim.clip_norm from the last good state, in "
+            f"{run.directory}. Their samples are in {at}"
         )
-    leg.saved.forget(streak.first - 1)
     job = plan_of(health.slower(run))
-    state, position = _first_state(run, job, leg.saved, leg.frozen, None)
+    state, position = _first_state(run, job, leg.saved, leg.frozen, None, before=streak.first)
     if hosts.index() == 0:
         print(
             f"{streak} had no finite loss or gradient, or a spike; goes back, once, to {health.SLOWER} of the "
@@ -184,6 +183,18 @@ def _frozen(run: Run, job: Plan) -> tuple[Params, str]:
     return job.create_frozen(values), digest({**states.brought(job.layout.frozen), **values})
 
 
+def _refuse_other_draws(run: Run, job: Plan, saved: Mapping[str, Any]) -> None:
+    """Raises BadInput where another seed would draw anew what never moves, under weights that were trained on it."""
+    frozen = job.layout.frozen
+    given = start.overlay(run.starts, job.layout.all(), tree.flatten(frozen).keys()).keys()
+    drawn = sorted(tree.flatten(frozen).keys() - given - states.brought(frozen).keys())
+    if drawn and saved["seed"] != run.seed:
+        raise BadInput(
+            f"{run.directory} was trained with seed {saved['seed']}, by which {len(drawn)} leaves that never move were "
+            f"drawn ({first_five(drawn)}); put that seed back, or choose another directory with --out"
+        )
+
+
 def _starts(run: Run, job: Plan) -> dict[str, np.ndarray]:
     """What of the moving leaves comes from files."""
     moving = tree.flatten(tree.merge(job.layout.params, job.layout.extra)).keys()
@@ -191,13 +202,14 @@ def _starts(run: Run, job: Plan) -> dict[str, np.ndarray]:
 
 
 def _first_state(
-    run: Run, job: Plan, saved: Checkpoints, frozen: Params, values: Mapping[str, np.ndarray] | None
-) -> tuple[State, Mapping[str, Any]]:
-    """(state, position) of the newest checkpoint, or of a new run; saves what will not change."""
-    restored = saved.restore(job.template, accept=run.resume.accept)
-    held = job.layout.split(frozen)[0]
-    saved.check_room(job.template, held)
-    saved.hold(held)
+    run: Run, job: Plan, saved: Checkpoints, frozen: Params, values: Mapping[str, np.ndarray] | None,
+    before: int | None = None,
+) -> tuple[State, Mapping[str, Any]]:  # fmt: skip
+    """(state, position) of the newest checkpoint, `before` a step, or of a new run; saves what will not change."""
+    restored = saved.restore(job.template, accept=run.resume.accept, before=before)
+    if restored is not None:
+        _refuse_other_draws(run, job, restored.meta["identity"])
+    saved.prepare(job.template, job.layout.split(frozen)[0])
     if restored is not None:
         return restored.state, restored.meta["position"]
     return job.create(_starts(run, job) if values is None else values), {}

@@ -24,7 +24,7 @@ from sadist_jax import tree
 from sadist_jax.errors import BadInput
 from sadist_jax.parallel import hosts
 from sadist_jax.train import folder, manifest
-from sadist_jax.train.saved_params import save_held
+from sadist_jax.train.saved_params import is_held, save_held
 from sadist_jax.train.state import State
 from sadist_jax.train.writer import Writer, first_line
 from sadist_jax.typing import Params
@@ -66,13 +66,15 @@ class Checkpoints:
         self._writer = Writer()
         self._there: set[int] = set()  # steps that need no saving, the same on every host
 
-    def check_room(self, *trees: Any) -> None:
-        """Raises BadInput now where the first save of these would fail: no writing there, or not space enough."""
-        folder.change(self.directory, partial(self._make_room, sum(map(_size, trees))))
+    def prepare(self, template: State, held: Params) -> None:
+        """Save the parameters that the run does not move, unless they are there.
 
-    def hold(self, held: Params) -> None:
-        """Save the parameters that the run does not move, unless they are there."""
-        save_held(self.directory, held, self.identity)
+        Raises BadInput now where this or the first save of a state would fail: no writing there, or not space enough.
+        """
+        there = is_held(self.directory, held, self.identity)
+        folder.change(self.directory, partial(self._make_room, _size(template) + (0 if there else _size(held))))
+        if not there:
+            save_held(self.directory, held, self.identity)
 
     def save(self, state: State, position: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
         """Save the state as of its step; returns when the state may be used up. Writing goes on in the background.
@@ -101,13 +103,6 @@ class Checkpoints:
         )
         self._there.add(step)
 
-    def forget(self, after: int) -> None:
-        """Delete the checkpoints of steps beyond `after`, so that these can be saved anew."""
-        self._writer.settle()
-        late = [step for step in self._of_this_run() if step > after]
-        folder.change(self.directory, lambda: [folder.delete(folder.step(self.directory, step)) for step in late])
-        self._there = {step for step in self._there if step <= after}
-
     def settle(self) -> None:
         """Wait for what is being written, then delete what the policy does not keep. For the end of a run, and `save`.
 
@@ -118,11 +113,6 @@ class Checkpoints:
         if self._there and hosts.index() == 0:  # not before restoring has found a whole one
             self._delete_old()
 
-    @property
-    def failed(self) -> bool:
-        """Whether this host knows already that the last save went wrong (`settle` would raise). It does not wait."""
-        return self._writer.failed
-
     def close(self) -> None:
         """Wait for what this host is writing. No collective call: it may follow an error that other hosts do not have.
 
@@ -132,14 +122,17 @@ class Checkpoints:
         if self._writer.close() and hosts.index() == 0:
             self._delete_old()
 
-    def restore(self, template: State, *, accept: bool = False) -> Restored | None:
+    def restore(self, template: State, *, accept: bool = False, before: int | None = None) -> Restored | None:
         """The newest checkpoint that is whole, into the shapes and shardings of `template`; None if there is none.
+
+        With `before` it is of a step before that one, and the run's later checkpoints are deleted once it is there:
+        their steps are to be done anew.
 
         Raises:
           BadInput: it belongs to other data (unless `accept`) or to another model, or no checkpoint is whole.
         """
         self._writer.settle()
-        steps, broken = folder.steps(self.directory), {}
+        steps, broken = [step for step in folder.steps(self.directory) if before is None or step < before], {}
         while (step := hosts.least(max(steps, default=-1))) >= 0:
             where = folder.step(self.directory, step)
             problem = _on_all(manifest.problem(where, hosts.index(), hosts.count()))
@@ -149,7 +142,7 @@ class Checkpoints:
             problem = problem or _on_all(first_line(found) if isinstance(found, Exception) else None)
             if isinstance(found, Restored) and problem is None:
                 self._there = {step}
-                folder.change(self.directory, partial(self._tidy, step, broken))
+                folder.change(self.directory, partial(self._tidy, step, broken, before))
                 return found
             found = None  # two states at a time may be more than the devices hold
             broken[step] = problem
@@ -160,7 +153,8 @@ class Checkpoints:
                 f"none of the checkpoints in {self.directory / folder.CHECKPOINTS} can be read (step {step}: {why}); "
                 "move that folder away to start from the beginning"
             )
-        folder.change(self.directory, partial(folder.clear, self.directory))
+        self._there = set()
+        folder.change(self.directory, partial(self._tidy, -1, {}, before))
         return None
 
     def _read(self, step: int, template: State, accept: bool) -> Restored | Exception:
@@ -195,8 +189,11 @@ class Checkpoints:
                 f"choose another directory with --out:\n{problems.strip()}"
             )
 
-    def _tidy(self, restored: int, broken: Mapping[int, str | None]) -> None:
+    def _tidy(self, restored: int, broken: Mapping[int, str | None], before: int | None) -> None:
         """Move away what is newer than the restored step; left there, it would be taken for the newest again."""
+        for step in self._of_this_run() if before is not None else ():
+            if step >= before:
+                folder.delete(folder.step(self.directory, step))
         for step in folder.steps(self.directory):
             if step > restored:
                 aside = folder.set_aside(self.directory, folder.step(self.directory, step))
@@ -229,6 +226,7 @@ class Checkpoints:
         """Delete checkpoints that the policy does not keep."""
         there = self._of_this_run()
         kept = set(there[-max(self.spec.keep, 1) :])
+        kept |= {next((step for step in reversed(there) if self._is_sound(step)), -1)}
         if self.spec.keep_every > 0:
             kept |= {step for step in there if step % self.spec.keep_every == 0}
         if self.spec.best is not None:
@@ -239,6 +237,13 @@ class Checkpoints:
                 folder.delete(folder.step(self.directory, step))
             except OSError as error:
                 warnings.warn(f"the old checkpoint {step} cannot be deleted ({error})", stacklevel=4)
+
+    def _is_sound(self, step: int) -> bool:
+        """Whether no streak of steps that changed nothing (health.py) was under way: what a run goes back to."""
+        try:
+            return not folder.meta(folder.step(self.directory, step))["position"].get("meter", {}).get("skipped")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
 
     def _value(self, step: int, name: str) -> float | None:
         """The number `name` of a checkpoint, negated where less is better; None where there is none."""

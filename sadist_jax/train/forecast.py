@@ -69,10 +69,10 @@ def make(kind: Kind, program: Program, whole: Work, share: Work, *, efficiency: 
 
     whole: the step's work on the whole batch; share: on the rows of one device, with every weight whole.
     """
-    found = flows(program.collectives, kind.node)
+    found, tensor = flows(program.collectives, kind.node), dict(program.mesh).get("tensor", 1)
     terms = (
-        _compute(kind, share, dict(program.mesh).get("tensor", 1), efficiency),
-        _memory(kind, program.memory, share),
+        _compute(kind, share, tensor, efficiency),
+        _memory(kind, program.memory, share, tensor),
         _network(kind, found),
     )
     unbounded = sum(not one.bounded for one in program.collectives)
@@ -112,8 +112,8 @@ def _compute(kind: Kind, share: Work, tensor: int, efficiency: float) -> Term:
     return Term("compute", seconds, how)
 
 
-def _memory(kind: Kind, memory: Memory, share: Work) -> Term:
-    nbytes = share.nbytes + 2 * memory.arguments + memory.results
+def _memory(kind: Kind, memory: Memory, share: Work, tensor: int) -> Term:
+    nbytes = share.nbytes / tensor + 2 * memory.arguments + memory.results
     how = (
         f"{nbytes / 1e9:,.3g} GB at {kind.bandwidth / 1e9:,g} GB/s: operands and results of all products, the state "
         "once in and once out; all else fused (assumed)"

@@ -2,7 +2,7 @@
 
 It goes back to the last checkpoint before them, once, and on from there at a lower learning rate: the samples are the
 same, and it is the parameters that have got somewhere bad, since one bad sample makes one bad step and not many in a
-row. The second time it stops. Both times their samples are written down.
+row. The second time it stops. Each time their samples are written down, over those of the time before.
 """
 
 import dataclasses

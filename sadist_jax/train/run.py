@@ -1,6 +1,9 @@
 """A run, written down: what a config file returns and what the command line overrides."""
 
 import dataclasses
+import hashlib
+import json
+import math
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -116,6 +119,7 @@ def stream(
     if check := getattr(data.transform, "check", None):  # what would else stop a run hours later
         check(reader)
     identity = pipeline.fingerprint(reader, seed=run.seed, global_batch=run.global_batch, shuffle=data.shuffle)
+    identity["transform"] = hashlib.sha256(json.dumps(as_json(data.transform)).encode()).hexdigest()[:12]
     name = "quarantine.jsonl" if host == 0 else f"quarantine-{host}.jsonl"
     quarantine = Quarantine(str(run.directory / name), data.max_bad_fraction)
 
@@ -153,6 +157,24 @@ def check(run: Run) -> None:
         raise BadInput(f"--out {run.out} is no path; mount the bucket, and name a directory in it")
     if not run.hang_after >= 0:
         raise BadInput(f"hang_after is {run.hang_after}; it must be 0 (never) or more")
+    _check_best(run)
+
+
+def _check_best(run: Run) -> None:
+    """The number that chooses a checkpoint must be measured where one is saved."""
+    if (best := run.checkpoint.best) is None:
+        return
+    evals = {evaluation.name: evaluation for evaluation in run.evals}
+    if (name := best.partition("/")[0]) not in evals:
+        raise BadInput(
+            f"checkpoint.best is {best!r}, but the run has no eval {name!r}; there are {', '.join(evals) or 'none'}"
+        )
+    every = evals[name].every
+    if not every or math.lcm(every, run.checkpoint.every) > run.steps:
+        raise BadInput(
+            f"checkpoint.best is {best!r}, of an eval every {every} steps, where none is saved before the last step: "
+            f"checkpoint.every is {run.checkpoint.every}; let one divide the other"
+        )
 
 
 def as_json(value: Any) -> Any:

@@ -17,19 +17,26 @@ from sadist_jax.train.writer import Writer, first_line
 from sadist_jax.typing import Params
 
 
-def save_held(directory: Path, held: Params, identity: Mapping[str, Any]) -> None:
-    """Save the parameters that a run does not move beside its checkpoints, unless the same are there already.
+def is_held(directory: Path, held: Params, identity: Mapping[str, Any]) -> bool:
+    """Whether the parameters that a run does not move lie beside its checkpoints, as they are now. Every host calls it.
 
-    They follow from `identity` (data set, seed, frozen weights) and their names. Every host calls it. Raises BadInput
-    where they cannot be written.
+    They follow from `identity` (data set, seed, frozen weights) and their names.
     """
     if not tree.flatten(held):
-        return
+        return True
     path = Path(directory).absolute() / folder.HELD
-    meta = {"identity": dict(identity), "leaves": {name: list(leaf.shape) for name, leaf in tree.flatten(held).items()}}
-    whole = manifest.problem(path, hosts.index(), hosts.count()) is None
-    if not hosts.any_of(not whole or folder.meta(path) != meta):
-        return
+    if hosts.any_of(manifest.problem(path, hosts.index(), hosts.count()) is not None):
+        return False  # before anyone reads it: each host has compared its share of the files alone
+    return not hosts.any_of(folder.meta(path) != _meta_of(held, identity))
+
+
+def _meta_of(held: Params, identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {"identity": dict(identity), "leaves": {name: list(leaf.shape) for name, leaf in tree.flatten(held).items()}}
+
+
+def save_held(directory: Path, held: Params, identity: Mapping[str, Any]) -> None:
+    """Save them, in the place of others. Every host calls it. Raises BadInput where they cannot be written."""
+    path, meta = Path(directory).absolute() / folder.HELD, _meta_of(held, identity)
     folder.change(path.parent, lambda: folder.set_aside(path.parent, path) if path.exists() else None)
     writer = Writer()
     try:

@@ -66,11 +66,6 @@ class Writer:
             if time.monotonic() > until:
                 raise TimeoutError(f"not every host had written its part after {timeout_ms / 1000:.0f} s")
 
-    @property
-    def failed(self) -> bool:
-        """Whether this host knows already that the folder cannot be written; does not wait."""
-        return self._written is not None and self._written.done() and self._written.exception() is not None
-
     def settle(self) -> None:
         """Wait until the folder is there on all hosts; every host calls it.
 

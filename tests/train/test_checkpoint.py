@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from sadist_jax.errors import BadInput
 from sadist_jax.parallel.mesh import MeshSpec, make
-from sadist_jax.train import manifest
+from sadist_jax.train import folder, manifest
 from sadist_jax.train.checkpoint import Checkpoints, CheckpointSpec
 from sadist_jax.train.saved_params import read_params
 from sadist_jax.train.state import State
@@ -232,8 +232,8 @@ def test_what_comes_after_the_save_is_ignored_when_damaged(saved):
 def test_steps_that_are_forgotten_can_be_saved_anew(saved):
     checkpoints = opened(saved)
     checkpoints.restore(template(state_at(0)))
-    checkpoints.forget(after=3)
-    assert_same_bits(checkpoints.restore(template(state_at(0))).state, state_at(2))
+    assert_same_bits(checkpoints.restore(template(state_at(0)), before=4).state, state_at(2))
+    assert folder.steps(saved) == [2]
     other = dataclasses.replace(state_at(5), step=jnp.int32(4))
     checkpoints.save(other, {})
     checkpoints.close()
@@ -269,7 +269,7 @@ def test_parameters_of_a_run_are_read_without_its_model(saved):
 
 def test_damaged_parameters_are_not_read(saved):
     checkpoints = opened(saved)
-    checkpoints.hold({"base": {"w": jnp.arange(3000.0)}})
+    checkpoints.prepare(template(state_at(0)), {"base": {"w": jnp.arange(3000.0)}})
     checkpoints.close()
     assert set(read_params(saved)) == {"net.w", "base.w"}
     flip_in(saved / "checkpoints" / "6" / "state")
@@ -288,7 +288,7 @@ def test_what_is_held_is_written_once_and_anew_when_damaged_or_other(saved):
 
     def hold(values=held, **identity):
         checkpoints = opened(saved, **identity)
-        checkpoints.hold(values)
+        checkpoints.prepare(template(state_at(0)), values)
         checkpoints.close()
         return (saved / "held" / manifest.NAME).stat().st_ino
 

@@ -83,9 +83,8 @@ def test_a_disk_that_fills_while_writing_is_said_once_and_loses_nothing(disk, te
     checkpoints._make_room = too_hopeful
     checkpoints.save(state_at(2), {})
     until = time.monotonic() + 30
-    while not checkpoints.failed and time.monotonic() < until:
+    while not checkpoints._writer._written.done() and time.monotonic() < until:
         time.sleep(0.01)
-    assert checkpoints.failed
     ask = {"save": lambda: checkpoints.save(state_at(3), {}), "settle": checkpoints.settle, "close": checkpoints.close}
     with pytest.raises(BadInput, match=rf"{disk}/checkpoints/2 could not be written \(.*No space left.*\); free space"):
         ask[asked_by]()
@@ -99,11 +98,23 @@ def test_a_disk_that_fills_while_writing_is_said_once_and_loses_nothing(disk, te
 def test_a_disk_too_small_is_refused_before_the_first_step(disk):
     checkpoints = opened(disk)
     small, large = (jax.ShapeDtypeStruct((n * MB,), np.uint8) for n in (4, 12))
-    checkpoints.check_room({"w": small})
+    checkpoints.prepare({"w": small}, {})
     with pytest.raises(BadInput, match=r"has 1[0-9] MB left, too little for a checkpoint of 13 MB"):
-        checkpoints.check_room({"w": large})
+        checkpoints.prepare({"w": large}, {})
     with pytest.raises(BadInput, match="too little for a checkpoint of 17 MB"):
-        checkpoints.check_room({"w": small}, {"held": {"w": small}}, {"w": small}, {"w": small})
+        checkpoints.prepare({"w": small}, {"held": dict.fromkeys("abc", small)})
+    checkpoints.close()
+
+
+def test_what_is_held_already_needs_no_more_room(disk):
+    """As of a run that goes on beside a large frozen teacher."""
+    noise = jax.numpy.asarray(np.random.default_rng(0).integers(0, 256, 5 * MB, np.uint8))  # which cannot be compressed
+    state, held = {"w": jax.ShapeDtypeStruct((4 * MB,), np.uint8)}, {"held": {"w": noise}}
+    checkpoints = opened(disk)
+    checkpoints.prepare(state, held)
+    checkpoints.prepare(state, held)
+    with pytest.raises(BadInput, match="too little"):
+        checkpoints.prepare(state, {"other": held["held"]})
     checkpoints.close()
 
 
@@ -111,5 +122,5 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_first_step(tmp_pat
     (tmp_path / "run").write_text("a file")
     checkpoints = opened(tmp_path / "run")
     with pytest.raises(BadInput, match=rf"{tmp_path}/run cannot be written \(.*\); see to its permissions"):
-        checkpoints.check_room({"w": jax.ShapeDtypeStruct((3,), np.uint8)})
+        checkpoints.prepare({"w": jax.ShapeDtypeStruct((3,), np.uint8)}, {})
     checkpoints.close()

@@ -53,6 +53,14 @@ def test_the_slowest_wall_is_the_step():
     assert not forecast.make(KIND, program(memory=(4 * GB, 5 * GB, 2 * GB)), whole, share).fits
 
 
+def test_devices_along_tensor_divide_the_work_and_its_bytes():
+    """The state's bytes are of one device as they are."""
+    cut = dataclasses.replace(program(), mesh=(("data", 4), ("tensor", 2)))
+    share = Work(40 * 10**12, 10 * 10**12, 80 * GB)
+    expected = forecast.make(KIND, cut, Work(1, 1), share, efficiency=0.5)
+    assert seconds(expected) == pytest.approx({"compute": 0.6, "memory": 0.049, "network": 0})
+
+
 @pytest.mark.parametrize(
     ("kind", "size", "inside", "across"),
     [

@@ -82,6 +82,22 @@ def test_interrupted_it_ends_with_the_same_bits(rescued, tmp_path):
     assert lines(run, "samples.jsonl") == lines(rescued, "samples.jsonl")
 
 
+def test_a_streak_longer_than_what_is_kept_does_not_cost_the_run(tmp_path):
+    """It is of steps 4 to 7; the checkpoints of 4 and 6 are newer than that of 2, to which it has to go back."""
+    run = fragile(tmp_path / "toy", max_skipped=4, checkpoint=CheckpointSpec(every=2, keep=1))
+    train(run)
+    records = lines(run)
+    assert [record["step"] for record in records] == list(range(1, 11))
+    assert [record["lr"] for record in records] == pytest.approx([3e-2] * 2 + [1.5e-2] * 8)
+
+
+def test_before_there_is_a_checkpoint_it_goes_back_to_the_start(tmp_path):
+    run = fragile(tmp_path / "toy", steps=7, checkpoint=CheckpointSpec(every=6))
+    train(run)
+    assert [record["lr"] for record in lines(run)] == pytest.approx([1.5e-2] * 7)
+    assert int(last_state(run).step) == 7
+
+
 def test_the_second_time_it_stops(tmp_path):
     run = fragile(tmp_path / "toy", steps=30)
     with pytest.raises(BadInput, match=rf"2 steps in a row, \d+ to \d+, had no finite .* at 0.5 of .*{DUMP}"):

@@ -15,7 +15,7 @@ from sadist_jax.train.optim import Optim
 from sadist_jax.train.run import Evaluation, Resume, as_json
 from sadist_jax.train.start import Start
 from sadist_jax.weights import safetensors
-from tests.train.toy import Toy, assert_same_bits, toy_run
+from tests.train.toy import Points, Toy, assert_same_bits, toy_run
 
 OPTIM = Optim(lr=3e-2, warmup=2, weight_decay=0.1, ema=0.9, layer_decay=0.9, no_decay=(r".*pos_embed",))
 
@@ -201,3 +201,29 @@ def test_a_frozen_part_comes_whole_from_files(unbroken, tmp_path):
     ):
         train(run_in(tmp_path / "next", starts=starts, steps=4))
     assert not (tmp_path / "next").exists()
+
+
+def test_another_seed_does_not_draw_anew_what_never_moves(tmp_path):
+    """Not even where other samples are accepted: what trains has learned on it."""
+    run = run_in(tmp_path / "toy", steps=4, freeze=(r"student\.head\..*",))
+    train(run)
+    with pytest.raises(BadInput, match=r"with seed 0, by which \d+ leaves that never move were drawn .*put that seed"):
+        train(dataclasses.replace(run, seed=1, resume=Resume(accept=True)))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"best": "vall/miou"}, "the run has no eval 'vall'; there are val"),
+        ({"best": "val/miou", "every": 5}, "of an eval every 4 steps, where none is saved before the last step"),
+    ],
+)
+def test_the_number_that_chooses_a_checkpoint_is_measured_where_one_is_saved(tmp_path, change, why):
+    evals = (Evaluation("val", 4, stop),)
+    with pytest.raises(BadInput, match=why):
+        train(run_in(tmp_path / "toy", steps=12, evals=evals, checkpoint=CheckpointSpec(**change)))
+
+
+def test_another_transform_is_refused(unbroken):
+    with pytest.raises(BadInput, match=r"transform '\w+' -> '\w+'.*--resume\.accept"):
+        train(dataclasses.replace(unbroken, data=dataclasses.replace(unbroken.data, transform=Points(k=4))))

@@ -15,6 +15,7 @@ from sadist_jax.parallel import absent, kinds
 from sadist_jax.parallel import mesh as meshes
 from sadist_jax.parallel.collectives import Shape
 from sadist_jax.parallel.mesh import MeshSpec
+from sadist_jax.parallel.shard import ShardSpec
 from sadist_jax.train import forecast, program, work
 from tests.train.toy import toy_run
 
@@ -107,7 +108,8 @@ def test_gradients_are_summed_over_all_devices(found):
 def test_the_mesh_is_what_the_real_devices_would_choose():
     """Which say how much memory they have, and where their nodes end."""
     small = dataclasses.replace(kinds.find("h100"), usable=1000, node=4)
-    assert dict(program.trace(toy_run("never"), jax.devices()[:8], small).job.mesh.shape)["fsdp"] == 4
+    run = toy_run("never", shard=ShardSpec(min_size=16))
+    assert dict(program.trace(run, jax.devices()[:8], small).job.mesh.shape)["fsdp"] == 4
 
 
 def test_bfloat16_is_sent_as_such():

@@ -4,18 +4,23 @@ Orbax restores a flipped bit without complaint. Writing a manifest and comparing
 each. What is damaged between the device and the first of these reads is not seen.
 """
 
+import errno
 import hashlib
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sadist_jax.weights.files import replacing
 
 NAME = "manifest.json"
 _AT_ONCE = 4  # files; hashing lets other threads run
+_PASSING = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}  # of a network drive that hiccups
+_TRIES = 4
+T = TypeVar("T")
 
 
 def write(folder: Path) -> None:
@@ -39,7 +44,7 @@ def problem(folder: Path, share: int = 0, of: int = 1) -> str | None:
     digests every file whose rank by size is `share` modulo `of`.
     """
     try:
-        files = unsealed((folder / NAME).read_bytes())
+        files = unsealed(_persist((folder / NAME).read_bytes))
     except (FileNotFoundError, NotADirectoryError):
         return f"it has no {NAME}: it was never finished, or is no checkpoint of this version"
     except OSError as error:
@@ -74,7 +79,7 @@ def _digest_of(value: Any) -> str:
 
 def _size_problem(folder: Path, files: Mapping[str, Any], name: str) -> str | None:
     try:
-        size = (folder / name).stat().st_size
+        size = _persist((folder / name).stat).st_size
     except FileNotFoundError:
         return f"{name} is missing"
     except OSError as error:
@@ -84,7 +89,8 @@ def _size_problem(folder: Path, files: Mapping[str, Any], name: str) -> str | No
 
 def _digest_problem(folder: Path, files: Mapping[str, Any], name: str) -> str | None:
     try:
-        return None if _digest(folder, name) == files[name][1] else f"{name} has changed since it was written"
+        found = _persist(partial(_digest, folder, name))
+        return None if found == files[name][1] else f"{name} has changed since it was written"
     except OSError as error:
         return _unreadable(name, error)
 
@@ -92,6 +98,18 @@ def _digest_problem(folder: Path, files: Mapping[str, Any], name: str) -> str | 
 def _digest(folder: Path, name: str) -> str:
     with (folder / name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _persist(read: Callable[[], T]) -> T:
+    """Try again where a drive has hiccups: a good checkpoint would be moved away, and its steps done twice."""
+    for number in range(_TRIES - 1):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+            time.sleep(0.5 * 4**number)
+    return read()
 
 
 def _unreadable(name: str, error: OSError) -> str:

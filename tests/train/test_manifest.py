@@ -1,5 +1,6 @@
 """The manifest of a folder: what it lists, what it notices, how hosts share the reading."""
 
+import errno
 import hashlib
 import json
 import random
@@ -94,3 +95,18 @@ def test_of_several_hosts_one_reads_each_file(folder, of):
 def test_what_is_sealed_is_read_as_json_holds_it():
     value = {"b": {10: 0.1, 9: float("inf")}, "a": (1, 2)}
     assert manifest.unsealed(manifest.sealed(value)) == {"b": {"10": 0.1, "9": float("inf")}, "a": [1, 2]}
+
+
+@pytest.mark.parametrize(("failures", "said"), [(3, None), (4, "cannot be read (Stale file handle)")])
+def test_hiccups_of_the_drive_are_no_damage(folder, monkeypatch, failures, said):
+    left, read = iter(range(failures)), manifest._digest
+
+    def moody(where, name):
+        if name == "state/d/a" and next(left, None) is not None:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(where, name)
+
+    monkeypatch.setattr(manifest, "_digest", moody)
+    monkeypatch.setattr(manifest.time, "sleep", lambda seconds: None)
+    found = manifest.problem(folder)
+    assert found == (said and f"state/d/a {said}")

@@ -38,7 +38,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _score(job: Any, argv: Sequence[str], part: tuple[int, int], stop: Stop) -> int:
+    from sadist_jax.parallel import devices
+
     names, reader = job.contenders(), job.source().open()
+    devices.every()
     contenders = {name: job.open(who) for name, who in names.items()}
     scorings = {name: job.scoring(name, contender, reader) for name, contender in contenders.items()}
     for name, scoring in scorings.items():

@@ -81,7 +81,9 @@ def _label(options: Options, process: int, processes: int, stop: Stop) -> int:
         say("left out: " + ", ".join(f"{count} {what}" for what, count in reader.left_out.items()))
 
     from sadist_jax import adapters, pretrained  # JAX, only once everything that needs no model is known to be right
+    from sadist_jax.parallel import devices
 
+    devices.every()
     model, params = adapters.load_adapted(options.checkpoint or "sam_mini", options.adapter)
     about = pretrained.identity(model, params)
     generate, how = _generate(options, reader, model, params)

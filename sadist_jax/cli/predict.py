@@ -85,6 +85,9 @@ def main(argv: Sequence[str]) -> int:
         raise BadInput("--mask-out and --json-out name the file of one photo; of several, --out has all in one folder")
     else:
         files = files_of_several(options.photos, options.out)
+    from sadist_jax.parallel import devices  # JAX, only once everything that needs no model is known to be right
+
+    devices.every()
     if options.everything:
         find_everything(options, files)
     else:

@@ -28,6 +28,7 @@ from sadist_jax.errors import BadInput
 from sadist_jax.methods.teacher import FlipFeatures, FrameFeatures, SamFeatures
 from sadist_jax.methods.weak_lora import WeakLora
 from sadist_jax.nn import table as leaves
+from sadist_jax.parallel import devices
 from sadist_jax.parallel import mesh as meshes
 from sadist_jax.parallel import shard as cuts
 from sadist_jax.parallel.mesh import MeshSpec
@@ -180,7 +181,7 @@ def _computer(
     names = tree.flatten(table)
     rounded = [pattern for pattern in run.shard.rounded if any(re.fullmatch(pattern, name) for name in names)]
     teacher = state.abstract_frozen(table, rounded)
-    mesh = meshes.make(MeshSpec(), jax.local_devices(), held=cuts.held(run.shard, teacher))
+    mesh = meshes.make(MeshSpec(), devices.own(), held=cuts.held(run.shard, teacher))
     if batch % mesh.size:
         raise BadInput(f"--batch {batch} does not fit {mesh.size} devices; make it a multiple of {mesh.size}")
     shardings = cuts.shardings(run.shard, mesh, teacher)

@@ -3,6 +3,7 @@
 import json
 import os
 
+import jax
 import pytest
 
 from tests.cli.labelling import LOOSE, fails
@@ -73,3 +74,11 @@ def test_a_folder_without_pictures(label, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no pictures found in empty" in fails(label("empty", "--out", "out"))
     assert "nowhere is not a folder" in fails(label("nowhere", "--out", "out"))
+
+
+def test_devices_that_do_not_start_are_one_sentence(label, photos, monkeypatch):
+    def refuse():
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    monkeypatch.setattr(jax, "devices", refuse)
+    assert "JAX cannot start the devices" in fails(label("photos", "--out", "out"))

@@ -23,6 +23,18 @@ def test_resuming_leaves_each_step_once(tmp_path, tail):
     assert lines(path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 7}]
 
 
+def test_evals_that_are_owed_are_dropped_and_other_lines_of_the_step_stay(tmp_path):
+    for step in (2, 3):  # killed after it has logged the evals that it owed
+        log = Log(tmp_path, LogSpec(), start=step, steps=9, batch=4, owed=step == 3)
+        if step == 2:
+            log.write(2, {"look/far": 0.1})
+            log.train(3, {"loss": 0.5})
+            log.write(3, {"look/far": 0.2})
+        log.close()
+    found = [{k: v for k, v in line.items() if k != "samples_per_second"} for line in lines(tmp_path / "metrics.jsonl")]
+    assert found == [{"step": 2, "look/far": 0.1}, {"step": 3, "loss": 0.5}]
+
+
 def test_a_line_without_its_end_is_completed(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}')

@@ -11,7 +11,7 @@ import pytest
 
 from sadist_jax.errors import Preempted
 from sadist_jax.train import begin, pulse
-from sadist_jax.train.checkpoint import CheckpointSpec
+from sadist_jax.train.checkpoint import Checkpoints, CheckpointSpec
 from sadist_jax.train.log import Log
 from sadist_jax.train.loop import train
 from sadist_jax.train.run import Evaluation
@@ -101,6 +101,24 @@ def test_evals_that_are_cut_short_are_owed(unbroken, tmp_path, monkeypatch):
         assert "look/far" not in lines(run)[0]
     train(run)
     assert_the_same(run, unbroken)
+
+
+def test_owed_evals_are_logged_once_though_killed_before_they_are_saved(unbroken, tmp_path, monkeypatch):
+    run = run_with_evals(tmp_path / "toy")
+    monkeypatch.setitem(ASKED_AT, "eval", 1)
+    with pytest.raises(Preempted, match="after step 3"):
+        train(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    assert "look/far" in lines(run)[-1]
+    train(run)
+    assert_the_same(run, unbroken)
+
+
+def killed(*_):
+    raise KeyboardInterrupt
 
 
 def test_evals_of_the_last_step_are_owed_too(unbroken, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from sadist_jax.errors import BadInput
 from sadist_jax.train.collapse import Collapse
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+_OTHERS = "samples-{}.jsonl"  # of process 1 and up
 _SPEED = "samples_per_second"  # in a line of training, and in no other
 
 
@@ -57,6 +58,14 @@ def _truncate(path: Path, step: int, owed: bool = False) -> None:
         os.replace(new, path)
 
 
+def _truncate_of_others(directory: Path, step: int, processes: int) -> None:
+    """The samples of hosts that the run had before and has no more; those that it has see to their own."""
+    own = {_OTHERS.format(process) for process in range(1, processes)}
+    for path in directory.glob(_OTHERS.format("*")):
+        if path.name not in own:
+            _truncate(path, step)
+
+
 def _stays(line: str, step: int, owed: bool) -> bool:
     try:
         record = json.loads(line)
@@ -80,14 +89,17 @@ class Log:
         steps: int,
         batch: int,
         process: int = 0,
+        processes: int = 1,
         owed: bool = False,
     ):
         self._board = _tensorboard(directory) if spec.tensorboard and process == 0 else None
         self.spec, self.steps, self.batch = spec, steps, batch
         self._collapse = Collapse()
         self._start, self._since = start, (start, time.perf_counter())
-        name = SAMPLES if process == 0 else f"samples-{process}.jsonl"
+        name = SAMPLES if process == 0 else _OTHERS.format(process)
         self._samples = Lines(directory / name, start) if spec.samples else None
+        if spec.samples and process == 0:
+            _truncate_of_others(directory, start, processes)
         self._metrics = Lines(directory / METRICS, start, owed) if process == 0 else None
         self._console = Console(quiet=process != 0, highlight=False, soft_wrap=True)
         self._progress = _progress(self._console) if self._console.is_terminal and process == 0 else None

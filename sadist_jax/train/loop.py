@@ -61,6 +61,7 @@ def _steps(leg: Leg) -> State:
             steps=run.steps,
             batch=run.global_batch,
             process=hosts.index(),
+            processes=hosts.count(),
             owed=owed,
         )
         stack.enter_context(closing(log)).note(leg.greeting)

@@ -107,7 +107,11 @@ def steps_begun(out: Path) -> int:
 
 
 def kill(process: subprocess.Popen, out: Path, step: int, later: float) -> None:
-    """SIGKILL once the run in `out` has begun `step` steps, and `later` seconds after that."""
+    """SIGKILL once the run in `out` has begun `step` steps, one of them itself, and `later` seconds after that.
+
+    Call it as soon as the process is launched: what the log holds then is an earlier one's, and may be enough already.
+    """
+    step = max(step, steps_begun(out) + 1)
     while steps_begun(out) < step:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.002)

@@ -132,7 +132,7 @@ def test_evals_of_the_last_step_are_owed_too(unbroken, tmp_path, monkeypatch):
     assert_the_same(run, unbroken)
 
 
-def test_asked_before_the_first_step_it_leaves_nothing(unbroken, tmp_path, monkeypatch):
+def test_asked_before_the_first_step_it_leaves_no_step(unbroken, tmp_path, monkeypatch):
     run, opened = run_with_evals(tmp_path / "toy"), PointSource.open
     with monkeypatch.context() as patch:
         patch.setattr(PointSource, "open", lambda source: ask() or opened(source))
@@ -144,6 +144,7 @@ def test_asked_before_the_first_step_it_leaves_nothing(unbroken, tmp_path, monke
         patch.setattr(begin, "_first_state", lambda *args: ask() or created(*args))
         with pytest.raises(Preempted, match="before its next step"):
             train(run)
+    assert {path.name for path in run.directory.iterdir()} == {"config.json", "checkpoints"}
     assert kept(run) == set()
     train(run)
     assert_the_same(run, unbroken)

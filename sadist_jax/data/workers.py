@@ -15,8 +15,10 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +29,7 @@ from sadist_jax.errors import BadInput
 Batch = dict[str, np.ndarray]
 _THREADS = 2  # that prepare items in this process when there are no workers; Pillow decodes without the GIL
 _SHARED_MEMORY = "/dev/shm"
+_ASKS = (signal.SIGINT, signal.SIGTERM)  # what asks the whole process group to stop
 _AHEAD = 4  # items of a worker that can exist at a time: being made, in two queues, being read
 
 
@@ -43,12 +46,14 @@ class Stream(Iterator[Batch]):
 
     def __init__(self, iterator: Any, folder: str | None):
         self._open = [iterator]
+        self._begun = folder is None  # threads need no birth
         self._end = weakref.finalize(self, _end, self._open, folder)
 
     def __next__(self) -> Batch:
         if not self._open:
             raise StopIteration
-        item = next(self._open[0])
+        item = next(self._open[0]) if self._begun else _next_unasked(self._open[0])
+        self._begun = True
         return _read(item) if "path" in item else item
 
     def close(self) -> None:
@@ -114,6 +119,26 @@ def _read(item: dict[str, Any]) -> Batch:
     return batch
 
 
+def _next_unasked(iterator: Any) -> Any:
+    """The first item, for which grain starts its workers, from a thread that blocks what asks to stop.
+
+    Grain's threads and the workers inherit that, so nothing ends a worker before `_settle`, seconds after its birth.
+    The caller's own thread hears signals all the while.
+    """
+    future: Future[Any] = Future()
+
+    def begin() -> None:
+        resource_tracker.ensure_running()  # starting it later would unblock the signals
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ASKS)
+        try:
+            future.set_result(next(iterator))
+        except BaseException as error:  # the caller's, whatever it is
+            future.set_exception(error)
+
+    threading.Thread(target=begin, daemon=True, name="start-workers").start()
+    return future.result()
+
+
 def _end(open_iterators: list[Any], folder: str | None) -> None:
     while open_iterators:
         open_iterators.pop().close()
@@ -149,8 +174,9 @@ def _settle(folder: str, worker: int, workers: int) -> None:
     A terminal's Ctrl-C and a scheduler's SIGTERM reach the whole process group; what is to be done then is the parent's
     business, to whom dead workers would look like a failure. And a parent that was killed (SIGKILL) cannot end them.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for each in _ASKS:
+        signal.signal(each, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKS)  # blocked since birth; what came meanwhile is ignored, too
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

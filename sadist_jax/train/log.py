@@ -15,6 +15,8 @@ from sadist_jax.errors import BadInput
 from sadist_jax.train.collapse import Collapse
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+_OTHERS = "samples-{}.jsonl"  # of process 1 and up
+_SPEED = "samples_per_second"  # in a line of training, and in no other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +29,14 @@ class LogSpec:
 
 
 class Lines:
-    """A file of JSON objects, one a line, each with a "step". Opening drops those beyond `step`: they come again."""
+    """A file of JSON objects, one a line, each with a "step". Opening drops those beyond `step`: they come again.
 
-    def __init__(self, path: Path, step: int):
+    owed: so do those of `step` itself that are no line of training: its evals.
+    """
+
+    def __init__(self, path: Path, step: int, owed: bool = False):
         if path.exists():
-            _truncate(path, step)
+            _truncate(path, step, owed)
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -42,10 +47,10 @@ class Lines:
         self._file.close()
 
 
-def _truncate(path: Path, step: int) -> None:
-    """Keep the whole lines up to `step`; a kill may have left half a line at the end."""
+def _truncate(path: Path, step: int, owed: bool = False) -> None:
+    """Keep the whole lines up to `step`, of it not the evals if they are owed; a kill may have left half a line."""
     old = path.read_text(encoding="utf-8")
-    kept = [line for line in old.splitlines() if (number := _step(line)) is not None and number <= step]
+    kept = [line for line in old.splitlines() if _stays(line, step, owed)]
     text = "".join(f"{line}\n" for line in kept)
     if text != old:
         new = path.with_suffix(".new")
@@ -53,24 +58,49 @@ def _truncate(path: Path, step: int) -> None:
         os.replace(new, path)
 
 
-def _step(line: str) -> int | None:
+def _truncate_of_others(directory: Path, step: int, processes: int) -> None:
+    """The samples of hosts that the run had before and has no more; those that it has see to their own."""
+    own = {_OTHERS.format(process) for process in range(1, processes)}
+    for path in directory.glob(_OTHERS.format("*")):
+        if path.name not in own:
+            _truncate(path, step)
+
+
+def _stays(line: str, step: int, owed: bool) -> bool:
     try:
-        return json.loads(line)["step"]
+        record = json.loads(line)
+        return record["step"] < step or (record["step"] == step and (not owed or _SPEED in record))
     except (json.JSONDecodeError, KeyError, TypeError):
-        return None
+        return False
 
 
 class Log:
-    """The log of one process. Process 0 shows and writes metrics; every process writes its own sample positions."""
+    """The log of one process. Process 0 shows and writes metrics; every process writes its own sample positions.
 
-    def __init__(self, directory: Path, spec: LogSpec, *, start: int, steps: int, batch: int, process: int = 0):
+    It goes on after step `start`, whose evals may be `owed`: they come again.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        spec: LogSpec,
+        *,
+        start: int,
+        steps: int,
+        batch: int,
+        process: int = 0,
+        processes: int = 1,
+        owed: bool = False,
+    ):
         self._board = _tensorboard(directory) if spec.tensorboard and process == 0 else None
         self.spec, self.steps, self.batch = spec, steps, batch
         self._collapse = Collapse()
         self._start, self._since = start, (start, time.perf_counter())
-        name = SAMPLES if process == 0 else f"samples-{process}.jsonl"
+        name = SAMPLES if process == 0 else _OTHERS.format(process)
         self._samples = Lines(directory / name, start) if spec.samples else None
-        self._metrics = Lines(directory / METRICS, start) if process == 0 else None
+        if spec.samples and process == 0:
+            _truncate_of_others(directory, start, processes)
+        self._metrics = Lines(directory / METRICS, start, owed) if process == 0 else None
         self._console = Console(quiet=process != 0, highlight=False, soft_wrap=True)
         self._progress = _progress(self._console) if self._console.is_terminal and process == 0 else None
         if self._progress is not None:
@@ -95,7 +125,7 @@ class Log:
         now, (before, then) = time.perf_counter(), self._since
         self._since = (step, now)
         speed = (step - before) * self.batch / max(now - then, 1e-9)
-        self.write(step, {**values, "samples_per_second": round(speed, 3)})
+        self.write(step, {**values, _SPEED: round(speed, 3)})
         for sentence in self._collapse.sentences(values):
             self.note(sentence)
 

@@ -52,11 +52,21 @@ def _steps(leg: Leg) -> State:
       Streak: too many steps in a row changed nothing.
     """
     run, job, state, first = leg.run, leg.job, leg.state, int(leg.state.step)
+    owed = leg.position.get("owed", False)
     with contextlib.ExitStack() as stack:
-        log = Log(run.directory, run.log, start=first, steps=run.steps, batch=run.global_batch, process=hosts.index())
+        log = Log(
+            run.directory,
+            run.log,
+            start=first,
+            steps=run.steps,
+            batch=run.global_batch,
+            process=hosts.index(),
+            processes=hosts.count(),
+            owed=owed,
+        )
         stack.enter_context(closing(log)).note(leg.greeting)
         meter = Meter(run.log.every, leg.position.get("meter"), run.max_skipped)
-        if leg.position.get("owed"):
+        if owed:
             _between(leg, first, state, log, meter, owed=True)
         stream = stack.enter_context(closing(leg.batches(first)))
         leg.watchdog.expect_compile()

@@ -1,11 +1,8 @@
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import jax
@@ -22,6 +19,7 @@ from sadist_jax.data.sami_crops import SamiCrops
 from sadist_jax.data.sample import Unreadable
 from sadist_jax.errors import BadInput
 from tests.data.made import grey_folder, noise, rectangle, save, truncate
+from tests.data.test_workers import left_over
 
 ROOT = Path(__file__).parents[2]
 CROPS = SamiCrops(size=4)
@@ -206,74 +204,12 @@ def test_worker_processes_give_the_same_batches_beside_a_running_jax(noisy, tmp_
     assert not left_over(os.getpid())
 
 
-def test_batches_of_a_run_that_was_killed_whole_are_removed_by_the_next(tmp_path, monkeypatch):
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    (tmp_path / f"sadist-{int(gone.stdout)}-x").mkdir()
-    (tmp_path / f"sadist-{os.getpid()}-y").mkdir()
-    monkeypatch.setattr(loaders, "_SHARED_MEMORY", str(tmp_path))
-    new = Path(loaders._make_folder(1))
-    assert set(tmp_path.iterdir()) == {tmp_path / f"sadist-{os.getpid()}-y", new}
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "disk"))
-    (tmp_path / "disk").mkdir()
-    assert Path(loaders._make_folder(2**62)).parent == tmp_path / "disk"  # too large for the shared memory
-
-
 @pytest.mark.processes
 def test_an_error_in_a_worker_arrives_as_what_it_is(noisy, tmp_path):
     truncate(tmp_path / "noisy" / "2.png")
     with pytest.raises(Unreadable, match=r"2\.png") as caught:
         take(batches(noisy, CROPS, seed=1, global_batch=7, workers=1), 1)
     assert caught.value.path.endswith("2.png")
-
-
-SCRIPT = """
-import multiprocessing, sys
-from sadist_jax.data import pipeline
-from sadist_jax.data.folder import Folder
-from sadist_jax.data.sami_crops import SamiCrops
-if __name__ == "__main__":
-    stream = pipeline.batches(Folder(sys.argv[1]).open(), SamiCrops(4), seed=0, global_batch=2, workers=1)
-    next(stream)
-    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
-    for line in sys.stdin:
-        for _ in range(10):
-            batch = next(stream)
-        print(batch["index"][0], flush=True)
-"""
-
-
-@pytest.mark.processes
-def test_workers_outlive_sigterm_but_not_their_parent(grey, tmp_path):
-    (tmp_path / "run.py").write_text(SCRIPT)
-    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "grey")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes) as run:
-        (worker,) = map(int, run.stdout.readline().split())
-        os.kill(worker, signal.SIGTERM)
-        os.kill(worker, signal.SIGINT)
-        run.stdin.write("\n")
-        run.stdin.flush()
-        assert run.stdout.readline().strip() == "20"  # ten batches of two further
-        run.kill()
-    deadline = time.monotonic() + 120
-    while alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(worker)
-    assert not left_over(run.pid)
-
-
-def left_over(pid):
-    """Batches that nobody will read."""
-    return [f for base in ("/dev/shm", tempfile.gettempdir()) for f in Path(base).glob(f"sadist-{pid}-*")]
-
-
-def alive(pid):
-    """Whether the process still runs; one that ended and waits to be reaped does not."""
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_the_sources_import_neither_jax_nor_grain():

@@ -23,6 +23,34 @@ def test_resuming_leaves_each_step_once(tmp_path, tail):
     assert lines(path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 7}]
 
 
+def test_evals_that_are_owed_are_dropped_and_other_lines_of_the_step_stay(tmp_path):
+    for step in (2, 3):  # killed after it has logged the evals that it owed
+        log = Log(tmp_path, LogSpec(), start=step, steps=9, batch=4, owed=step == 3)
+        if step == 2:
+            log.write(2, {"look/far": 0.1})
+            log.train(3, {"loss": 0.5})
+            log.write(3, {"look/far": 0.2})
+        log.close()
+    found = [{k: v for k, v in line.items() if k != "samples_per_second"} for line in lines(tmp_path / "metrics.jsonl")]
+    assert found == [{"step": 2, "look/far": 0.1}, {"step": 3, "loss": 0.5}]
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 3])
+def test_samples_of_hosts_that_are_gone_are_truncated_by_process_0_alone(tmp_path, hosts):
+    """Killed after step 8 with three hosts, goes on after step 5; hosts that are still there see to their own file."""
+    names = ["samples.jsonl", "samples-1.jsonl", "samples-2.jsonl"]
+    for name in names:
+        (tmp_path / name).write_text("".join(json.dumps({"step": s, "index": [s]}) + "\n" for s in range(1, 9)))
+    for process in range(hosts):
+        log = Log(tmp_path, LogSpec(samples=True), start=5, steps=9, batch=4, process=process, processes=hosts)
+        log.close()
+        gone = [len(lines(tmp_path / name)) for name in names[hosts:]]
+        assert gone == [5] * (3 - hosts)
+        assert [len(lines(tmp_path / name)) for name in names[:hosts]] == [
+            5 if i <= process else 8 for i in range(hosts)
+        ]
+
+
 def test_a_line_without_its_end_is_completed(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}')

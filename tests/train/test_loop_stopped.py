@@ -11,7 +11,7 @@ import pytest
 
 from sadist_jax.errors import Preempted
 from sadist_jax.train import begin, pulse
-from sadist_jax.train.checkpoint import CheckpointSpec
+from sadist_jax.train.checkpoint import Checkpoints, CheckpointSpec
 from sadist_jax.train.log import Log
 from sadist_jax.train.loop import train
 from sadist_jax.train.run import Evaluation
@@ -103,6 +103,24 @@ def test_evals_that_are_cut_short_are_owed(unbroken, tmp_path, monkeypatch):
     assert_the_same(run, unbroken)
 
 
+def test_owed_evals_are_logged_once_though_killed_before_they_are_saved(unbroken, tmp_path, monkeypatch):
+    run = run_with_evals(tmp_path / "toy")
+    monkeypatch.setitem(ASKED_AT, "eval", 1)
+    with pytest.raises(Preempted, match="after step 3"):
+        train(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    assert "look/far" in lines(run)[-1]
+    train(run)
+    assert_the_same(run, unbroken)
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
 def test_evals_of_the_last_step_are_owed_too(unbroken, tmp_path, monkeypatch):
     run = run_with_evals(tmp_path / "toy")
     with monkeypatch.context() as patch:
@@ -114,7 +132,7 @@ def test_evals_of_the_last_step_are_owed_too(unbroken, tmp_path, monkeypatch):
     assert_the_same(run, unbroken)
 
 
-def test_asked_before_the_first_step_it_leaves_nothing(unbroken, tmp_path, monkeypatch):
+def test_asked_before_the_first_step_it_leaves_no_step(unbroken, tmp_path, monkeypatch):
     run, opened = run_with_evals(tmp_path / "toy"), PointSource.open
     with monkeypatch.context() as patch:
         patch.setattr(PointSource, "open", lambda source: ask() or opened(source))
@@ -126,6 +144,7 @@ def test_asked_before_the_first_step_it_leaves_nothing(unbroken, tmp_path, monke
         patch.setattr(begin, "_first_state", lambda *args: ask() or created(*args))
         with pytest.raises(Preempted, match="before its next step"):
             train(run)
+    assert {path.name for path in run.directory.iterdir()} == {"config.json", "checkpoints"}
     assert kept(run) == set()
     train(run)
     assert_the_same(run, unbroken)

@@ -1,9 +1,11 @@
 """Runs as users have them, in processes of their own: killed at random, and several as one."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -49,14 +51,29 @@ def config():
 
 
 def launch(
-    out: Path, *options: str, devices: int = 1, file: str = __file__, cwd: Path | None = None, **environment: str
+    out: Path,
+    *options: str,
+    devices: int = 1,
+    file: str = __file__,
+    cwd: Path | None = None,
+    group: bool = False,
+    **environment: str,
 ) -> subprocess.Popen:
-    """`sadist train` of the config above, or of another file's, with as many simulated devices."""
+    """`sadist train` of the config above, or of another file's, with as many simulated devices.
+
+    group: as a process group of its own, which a terminal's Ctrl-C does not reach.
+    """
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags, **environment}
     command = [sys.executable, "-m", "sadist_jax", "train", file, "--out", str(out), *options]
     return subprocess.Popen(
-        command, env=environment, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=environment,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=group,
     )
 
 
@@ -90,7 +107,11 @@ def steps_begun(out: Path) -> int:
 
 
 def kill(process: subprocess.Popen, out: Path, step: int, later: float) -> None:
-    """SIGKILL once the run in `out` has begun `step` steps, and `later` seconds after that."""
+    """SIGKILL once the run in `out` has begun `step` steps, one of them itself, and `later` seconds after that.
+
+    Call it as soon as the process is launched: what the log holds then is an earlier one's, and may be enough already.
+    """
+    step = max(step, steps_begun(out) + 1)
     while steps_begun(out) < step:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.002)
@@ -116,6 +137,29 @@ def test_killed_five_times_it_ends_with_the_same_bits(tmp_path):
         assert lines(out / name) == lines(tmp_path / "unbroken" / name)
     for name in ("params.safetensors", "average.safetensors"):
         assert (out / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
+
+
+@pytest.mark.processes
+def test_a_signal_to_the_group_while_workers_start_still_saves(tmp_path):
+    """SIGTERM to the run and its two loader workers, as soon as there is one, while the first step compiles."""
+    run = launch(tmp_path / "toy", group=True)
+    try:
+        while not has_worker(run.pid):
+            assert run.poll() is None, run.communicate()[0]
+            time.sleep(0.002)
+        os.killpg(run.pid, signal.SIGTERM)
+    finally:
+        output = finish(run, 75)
+    assert re.search(r"asked to stop \(SIGTERM\) after step \d+, which is saved in", output)
+
+
+def has_worker(group: int) -> bool:
+    """Whether a process of multiprocessing's is in this process group."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it is gone
+            if os.getpgid(int(place.name)) == group and b"spawn_main" in (place / "cmdline").read_bytes():
+                return True
+    return False
 
 
 @pytest.mark.timeout(1800)  # a minute on two idle cores

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys, threading, time
 from pathlib import Path
+from sadist_jax.train import watchdog
 from sadist_jax.train.watchdog import Watchdog
 
 def beat_for(seconds):
@@ -51,9 +52,14 @@ def test_a_hang_says_where_and_ends(tmp_path):
 
 @pytest.mark.processes
 def test_the_report_may_be_what_hangs(tmp_path):
-    """As on a drive that has gone: the process ends all the same."""
-    process = start(0.2, tmp_path / "nowhere" / "hang.txt", "dog.beat(); stuck()")
-    _, errors = process.communicate(timeout=60)
+    """As on a drive that has gone: the process ends all the same. Who opens a FIFO waits until somebody reads it."""
+    report = tmp_path / "hang.txt"
+    os.mkfifo(report)
+    process = start(0.2, report, "watchdog._WRITING = 1.0; dog.beat(); stuck()")
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert (process.returncode, "in stuck" in errors) == (HANG, True)
 
 

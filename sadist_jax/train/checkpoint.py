@@ -191,9 +191,9 @@ class Checkpoints:
 
     def _tidy(self, restored: int, broken: Mapping[int, str | None], before: int | None) -> None:
         """Move away what is newer than the restored step; left there, it would be taken for the newest again."""
-        for step in self._of_this_run() if before is not None else ():
-            if step >= before:
-                folder.delete(folder.step(self.directory, step))
+        late = [] if before is None else [step for step in self._of_this_run() if step >= before]
+        for step in late:
+            folder.delete(folder.step(self.directory, step))
         for step in folder.steps(self.directory):
             if step > restored:
                 aside = folder.set_aside(self.directory, folder.step(self.directory, step))

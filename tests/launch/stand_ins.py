@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,15 @@ def pids(tmp_path: Path) -> list[int]:
     return [int((tmp_path / f"pid-{i}").read_text()) for i in range(2)]
 
 
-def start(tmp_path: Path, plan: str, *options: str, ignored: int = signal.SIGINT, **how: Any) -> subprocess.Popen:
-    """The launcher in a process of its own, as a shell starts it before `&`: with SIGINT ignored, or another."""
+def start(
+    tmp_path: Path, plan: str, *options: str, ignored: int = signal.SIGINT, by: Sequence[str] = (), **how: Any
+) -> subprocess.Popen:
+    """The launcher in a process of its own, as a shell starts it before `&`: with SIGINT ignored, or another.
+
+    by: a command that executes the words behind it.
+    """
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
-    command = [sys.executable, "-m", "sadist_jax", "launch", *words(tmp_path, plan, *options)]
+    command = [*by, sys.executable, "-m", "sadist_jax", "launch", *words(tmp_path, plan, *options)]
     before = signal.signal(ignored, signal.SIG_IGN)  # a child inherits this
     try:
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **how}

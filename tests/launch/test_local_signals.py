@@ -1,16 +1,20 @@
 """`sadist launch local` is asked to stop, or goes away: no process of it is left, and what can be saved is."""
 
-import fcntl
 import os
 import signal
 import subprocess
-import termios
+import sys
 import time
 
 import pytest
 
 from tests.launch.stand_ins import pids, start, starts, wait_for, wait_until_gone
 
+TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
 
@@ -79,7 +83,7 @@ def test_a_terminal_that_closes_asks_to_stop(tmp_path):
     """As a lost ssh: SIGHUP, and nothing more can be printed."""
     master, terminal = os.openpty()
     how = {"stdin": terminal, "stdout": terminal, "stderr": terminal, "start_new_session": True}
-    process = start(tmp_path, "save,save;0,0", **how, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    process = start(tmp_path, "save,save;0,0", by=[sys.executable, "-c", TAKE_TERMINAL], **how)
     os.close(terminal)
     wait_for(tmp_path, process)
     os.close(master)

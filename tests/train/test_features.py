@@ -14,66 +14,31 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from PIL import Image
 
 from sadist_jax.cli import main as sadist
-from sadist_jax.data.features import MANIFEST, WithFeatures, read_manifest, same_picture, signature
-from sadist_jax.data.folder import Folder
-from sadist_jax.data.sami_crops import SamiCrops
-from sadist_jax.data.sami_views import CachedCrops, FixedCrops, FrameCrops
+from sadist_jax.data.features import MANIFEST, read_manifest, same_picture, signature
+from sadist_jax.data.sami_views import FixedCrops
 from sadist_jax.data.sample import Unreadable
 from sadist_jax.errors import BadInput, Preempted
-from sadist_jax.methods.sami import Sami
-from sadist_jax.methods.teacher import CachedFeatures, FrameFeatures, SamFeatures
-from sadist_jax.models.sami_decoder import CrossDecoder
-from sadist_jax.models.vit import Vit
-from sadist_jax.models.vit_det import VitDet
-from sadist_jax.nn import table
+from sadist_jax.methods.teacher import CachedFeatures, SamFeatures
 from sadist_jax.ops.pixels import normalize
 from sadist_jax.parallel import mesh, shard
 from sadist_jax.parallel.shard import ShardSpec
 from sadist_jax.train import features, loop
-from sadist_jax.train.log import METRICS, LogSpec
-from sadist_jax.train.optim import Optim
-from sadist_jax.train.run import Data, Run
-from sadist_jax.train.start import Start
-from sadist_jax.weights import safetensors
-
-ENCODER = VitDet(8, 2, 2, (1,), window=2, patch=8, image_size=64, out_dim=8)
-STUDENT = Vit(dim=16, depth=2, heads=2, patch=8, image_size=32)
-METHOD = Sami(STUDENT, CrossDecoder(16, 8, 4, dim=16, depth=2, heads=2), FrameFeatures(ENCODER))
-CROPS = FrameCrops(size=32, grid=4, side=64, patch=8)
-CACHED = CachedCrops(size=32, grid=4, side=64, patch=8, channels=8)
+from sadist_jax.train.log import METRICS
+from tests.train.feature_runs import CACHED, CROPS, ENCODER, METHOD, cached_source, make, of_crops, weights
 
 
-def weights(path, seed=0):
-    params = table.init({"image_encoder": ENCODER.table()}, jax.random.key(seed))
-    safetensors.write(path, table.to_reference({"image_encoder": ENCODER.table()}, params))
-    return params
+CONFIG = r"""
+from tests.train.feature_runs import *
+def config():
+    data = Data(Folder("nowhere"), CROPS, max_bad_fraction=0.2)
+    return Run("frames", METHOD, data, 1, 8, starts=(Start(r"teacher\.(.*)", "missing.pth"),))
+"""
 
 
 @pytest.fixture
 def run(tmp_path):
     """Ten photos, one of them damaged, and a teacher."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "photos").mkdir()
-    for i in range(10):
-        picture = Image.fromarray(rng.integers(0, 256, (40 + 4 * i, 70, 3), np.uint8))
-        picture.resize((4 * picture.width, 4 * picture.height)).save(tmp_path / "photos" / f"{i}.png")
-    (tmp_path / "photos" / "4.png").write_bytes(b"no picture")
-    weights(tmp_path / "teacher.safetensors")
-    return Run(
-        name="frames",
-        method=METHOD,
-        data=Data(Folder(str(tmp_path / "photos")), CROPS, max_bad_fraction=0.2),
-        steps=20,
-        global_batch=8,
-        out=str(tmp_path / "frames"),
-        optim=Optim(lr=1e-3, warmup=2),
-        starts=(Start(r"teacher\.(.*)", str(tmp_path / "teacher.safetensors")),),
-        log=LogSpec(every=1),
-    )
-
-
-def cached_source(run, folder):
-    return WithFeatures(run.data.source, str(folder), read_manifest(folder).digest)
+    return make(tmp_path)
 
 
 def lines(run):
@@ -111,12 +76,6 @@ def test_a_teacher_that_fills_a_device_is_cut_and_sees_the_same(run, tmp_path, m
         np.testing.assert_allclose(*values, rtol=2**-7, atol=2e-3)
 
 
-def of_crops(run):
-    """The same run with a teacher that sees the middle of each picture, as the student does."""
-    data = dataclasses.replace(run.data, transform=FixedCrops(32, 4))
-    return dataclasses.replace(run, method=dataclasses.replace(METHOD, teacher=SamFeatures(ENCODER)), data=data)
-
-
 @pytest.mark.parametrize("view", ["full1024", "crop224"])
 def test_training_on_the_cache_is_training_with_the_teacher(run, tmp_path, view):
     """20 steps; the features are rounded to bfloat16 (relative 2^-9), so losses agree to about that."""
@@ -148,31 +107,6 @@ def test_what_is_there_is_left_alone_and_shards_are_shared(run, tmp_path):
     assert said == []
 
 
-def other_teacher(run):
-    return dataclasses.replace(run, method=dataclasses.replace(METHOD, teacher=FrameFeatures(ENCODER, "pre_neck")))
-
-
-def other_view(run):
-    return of_crops(run)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [(other_teacher, "teacher: the cache has"), (other_view, "view: the cache has")],
-)
-def test_another_teacher_or_view_does_not_go_into_the_same_folder(run, tmp_path, change, message):
-    features.write(run, tmp_path / "cache", batch=8, say=lambda _: None)
-    with pytest.raises(BadInput, match=message):
-        features.write(change(run), tmp_path / "cache", batch=8)
-
-
-def test_other_weights_do_not_go_into_the_same_folder(run, tmp_path):
-    features.write(run, tmp_path / "cache", batch=8, say=lambda _: None)
-    weights(tmp_path / "teacher.safetensors", seed=1)
-    with pytest.raises(BadInput, match="weights: the cache has"):
-        features.write(run, tmp_path / "cache", batch=8)
-
-
 def test_shards_of_an_earlier_cache_are_not_taken_over(run, tmp_path):
     features.write(run, tmp_path / "cache", batch=8, say=lambda _: None)
     old = cached_source(run, tmp_path / "cache").open().features(0)
@@ -180,12 +114,6 @@ def test_shards_of_an_earlier_cache_are_not_taken_over(run, tmp_path):
     weights(tmp_path / "teacher.safetensors", seed=1)
     features.write(run, tmp_path / "cache", batch=8, say=lambda _: None)
     assert not np.array_equal(old, cached_source(run, tmp_path / "cache").open().features(0))
-
-
-def test_random_crops_cannot_be_cached(run, tmp_path):
-    crops = dataclasses.replace(run, data=dataclasses.replace(run.data, transform=SamiCrops(32)))
-    with pytest.raises(BadInput, match="FrameFeatures as teacher and SamiCrops as crops"):
-        features.write(crops, tmp_path / "cache", batch=8)
 
 
 def test_fixed_crops_can(run, tmp_path):
@@ -200,45 +128,9 @@ def test_fixed_crops_can(run, tmp_path):
     np.testing.assert_allclose(row["target"], target, rtol=2**-8, atol=2e-3)
 
 
-def test_a_teacher_without_weights_is_refused(run, tmp_path):
-    with pytest.raises(BadInput, match="no start of frames gives the teacher's weights"):
-        features.write(dataclasses.replace(run, starts=()), tmp_path / "cache")
-
-
-def test_a_cache_of_something_else_is_refused(run, tmp_path):
-    manifest = features.write(run, tmp_path / "cache", batch=8, say=lambda _: None)
-    with pytest.raises(BadInput, match=r"have the digest .*, and 0000"):
-        WithFeatures(run.data.source, str(tmp_path / "cache"), "0" * 64).open()
-    (tmp_path / "photos" / "new.png").write_bytes((tmp_path / "photos" / "0.png").read_bytes())
-    with pytest.raises(BadInput, match=r"are of other data \(10 samples, this has 11"):
-        cached_source(run, tmp_path / "cache").open()
-    (tmp_path / "photos" / "new.png").unlink()
-    (tmp_path / "cache" / manifest.file(0)).rename(tmp_path / "away")
-    with pytest.raises(BadInput, match="lacks 1 of 1 shards"):
-        cached_source(run, tmp_path / "cache").open()
-    (tmp_path / "cache" / MANIFEST).write_text("{")
-    with pytest.raises(BadInput, match=r"manifest\.json is damaged"):
-        cached_source(run, tmp_path / "cache").open()
-
-
-@pytest.mark.parametrize("kind", ["truncated", "flipped"])
-def test_a_damaged_shard_is_named(run, tmp_path, kind):
-    folder = tmp_path / "cache"
-    manifest = features.write(run, folder, batch=8, say=lambda _: None)
-    file = folder / manifest.file(0)
-    content = bytearray(file.read_bytes())
-    if kind == "truncated":
-        content = content[: len(content) // 2]
-    else:
-        content[content.find(ArrayRecordDataSource(str(file))[2]) + 500] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(BadInput, match=r"features-00000-of-00001-\w+\.array_record is damaged or truncated"):
-        cached_source(run, folder).open().features(2)
-
-
 def test_the_command_writes_and_says_whose_features_they_are(tmp_path, run, capsys):
     config = tmp_path / "frames.py"
-    config.write_text("from tests.train.test_features import *\ndef config():\n    return Run('frames', METHOD, Data(Folder('nowhere'), CROPS, max_bad_fraction=0.2), 1, 8, starts=(Start(r'teacher\\.(.*)', 'missing.pth'),))\n")  # fmt: skip # noqa: E501
+    config.write_text(CONFIG)
     command = ["features", str(config), "--out", str(tmp_path / "cache"), "--root", str(tmp_path / "photos"), "--weights", str(tmp_path / "teacher.safetensors")]  # fmt: skip # noqa: E501
     assert sadist(command) == 0
     said = capsys.readouterr().out
@@ -298,21 +190,6 @@ def test_going_on_does_not_need_the_number_of_shards_again(run, tmp_path):
         features.write(run, tmp_path / "cache", batch=8, shards=2)
     with pytest.raises(BadInput, match="--shards 9 leaves some without any of the 10 samples"):
         features.write(run, tmp_path / "other", batch=8, shards=9)
-
-
-def test_too_many_damaged_pictures_end_it_without_their_shard(run, tmp_path):
-    strict = dataclasses.replace(run, data=dataclasses.replace(run.data, max_bad_fraction=0.05))
-    with pytest.raises(BadInput, match=r"1 pictures cannot be read, more than max_bad_fraction=0.05 of 10.*4\.png"):
-        features.write(strict, tmp_path / "cache", batch=8, shards=3, say=lambda _: None)
-    assert len(list((tmp_path / "cache").glob("*.array_record"))) == 1  # the one before it
-
-
-@pytest.mark.parametrize(("field", "value"), [("side", 128), ("patch", 16), ("grid", 8)])
-def test_crops_that_do_not_fit_the_teacher_are_refused_before_anything_is_computed(run, tmp_path, field, value):
-    data = dataclasses.replace(run.data, transform=dataclasses.replace(CROPS, **{field: value}))
-    with pytest.raises(BadInput, match=f"FrameCrops of frames has {field} = {value}, but it must be"):
-        features.write(dataclasses.replace(run, data=data), tmp_path / "cache", batch=8)
-    assert not (tmp_path / "cache").exists()
 
 
 def test_asked_to_stop_it_ends_and_goes_on_with_the_next_shard(run, tmp_path):

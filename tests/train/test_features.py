@@ -26,7 +26,6 @@ from sadist_jax.train import features, loop
 from sadist_jax.train.log import METRICS
 from tests.train.feature_runs import CACHED, CROPS, ENCODER, METHOD, cached_source, make, of_crops, weights
 
-
 CONFIG = r"""
 from tests.train.feature_runs import *
 def config():
